@@ -25,7 +25,7 @@ from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
 from slardar.model.inert import inert_upstreams
-from slardar.model.listener import socket_endpoint
+from slardar.model.listener import PROXIED, socket_endpoint
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
@@ -35,8 +35,6 @@ from slardar.plugins import check_store, peek_store
 __all__ = ["Options", "check_listen"]
 
 _ENDPOINT = "expected a Twisted server endpoint such as tcp:8080"
-#: Kinds of endpoints that are refused for now, and their purpose.
-_LATER = {"haproxy": "the PROXY protocol"}
 #: The most lines about settings that are not served.
 _MAX_SHADOWED = 20
 #: The most bytes of a unix socket's path on Linux (``sun_path`` without its NUL).
@@ -237,6 +235,7 @@ class Options(usage.Options):
         else:
             listen_places = [f"{file}listen[{index}]" for index in range(len(settings.listen))]
         for endpoint, where in zip(settings.listen, listen_places, strict=True):
+            # haproxy: and tls: are for requests, and not for control calls.
             _collect(problems, check_listen, endpoint, where, True)
 
         control = settings.control
@@ -347,9 +346,9 @@ def _check_store(url: str, where: str) -> None:
 def check_listen(endpoint: str, where: str, for_requests: bool = False) -> None:
     """Raises ConfigError for an endpoint on which slardar cannot listen; opens nothing.
 
-    Only ``tcp``, ``tcp6``, ``unix`` and ``systemd`` are taken, and ``tls`` and ``tls6`` for
-    requests.  The data plane uses the socket itself, so the protocol that another kind adds
-    (a PROXY header) would be lost.
+    Only ``tcp``, ``tcp6``, ``unix`` and ``systemd`` are taken; for requests also ``tls``,
+    ``tls6``, and ``haproxy`` before any of them.  The data plane uses the socket itself, so
+    the protocol that another kind adds would be lost.
     """
     given = endpoint
     if for_requests:
@@ -359,9 +358,9 @@ def check_listen(endpoint: str, where: str, for_requests: bool = False) -> None:
         raise ConfigError(f"{where}: expected tls:PORT, and the certificates in tls, not ssl:")
     if kind in ("tls", "tls6"):
         raise ConfigError(f"{where}: expected an endpoint without TLS, which control.tls adds")
-    if kind in _LATER:
+    if endpoint.startswith(PROXIED):
         raise ConfigError(
-            f"{where}: {kind}: is not available yet ({_LATER[kind]} comes with a later version)"
+            f"{where}: {PROXIED} stands in listen only, once before tcp:, tcp6:, unix: or systemd:"
         )
     if kind == "systemd":
         # Only the process that systemd starts knows which sockets systemd passes.

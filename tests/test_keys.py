@@ -57,7 +57,7 @@ WORKS = {
     Settings: ("listen", "control", "workers", "store", "store_copy", "timeouts", "limits",
                "health", "hooks", "history", "metrics", "access_log", "tracing", "tls",
                "conf_hash", "default_upstream", "first_upstreams", "first_services", "first_routes",
-               "first_settings"),
+               "first_settings", "trusted", "forwarded"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
     ControlTls: ("cert", "key", "client_ca"),
@@ -84,7 +84,7 @@ WORKS = {
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints", "access_log",
-                   "decisions"),
+                   "decisions", "proxy_protocol"),
     ServiceKeys: ("origin", "each_server", "empty_grace", "consul_service", "tag", "passing", "dc",
                   "near", "consul", "docker_service", "kubernetes_service", "port", "url"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
@@ -109,12 +109,10 @@ CALLED = {
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
     "tls": True,
-    "proxy_protocol": 1,
 }
 LATER_SETTINGS = {
     "tls.acme": {"email": "a@example.com"},
     "tls.redirect": True,
-    "trusted": ["10.0.0.0/8"],
     "streams": {},
 }
 
@@ -222,7 +220,8 @@ def test_setting_of_a_later_version_is_refused(key: str) -> None:
     [
         (["--listen", "ssl:8443"], "expected tls:PORT"),
         (["--control", "tls:1995"], "expected an endpoint without TLS, which control.tls adds"),
-        (["--listen", "haproxy:tcp:8080"], "haproxy: is not available yet"),
+        (["--listen", "haproxy:haproxy:tcp:8080"], "haproxy: stands in listen only, once before"),
+        (["--control", "haproxy:tcp:1995"], "haproxy: stands in listen only"),
         (["--store", "mysql://127.0.0.1/slardar"], "expected sqlite:FILE, memory:, consul:URL"),
         (["--upstream", "a"], "expected NAME=HOST:PORT"),
         (["--workers", "many"], 'expected "auto"'),

@@ -26,7 +26,7 @@ from slardar.dataplane.sockets import (
     clean_unix,
     open_sockets,
 )
-from slardar.model.listener import ListenerSpec, socket_endpoint
+from slardar.model.listener import ListenerSpec
 
 __all__ = ["Inherited", "adopt_sockets", "open_listener"]
 
@@ -99,8 +99,7 @@ def open_listener(
     if sockets:
         opened: Opened = adopt_sockets(listener.endpoint, sockets, count)
     else:
-        opened = open_sockets(socket_endpoint(listener.endpoint), count)
-        opened.endpoint = listener.endpoint
+        opened = open_sockets(listener.endpoint, count)
     opened.listener = listener
     if listener.tls:
         opened.place = "tls" + opened.place.removeprefix("tcp")

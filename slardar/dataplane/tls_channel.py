@@ -219,7 +219,7 @@ class TlsChannel(Channel):
         self._state = _PLAIN
         if not shaken:
             protocol = self.protocol
-            client = protocol.client if isinstance(protocol, ClientConnection) else b""
+            client = protocol.peer if isinstance(protocol, ClientConnection) else b""
             self._contexts.failed(self._listener.id, client.decode("ascii"), reason)
         self._lose(f"TLS: {reason}")
 

@@ -21,6 +21,7 @@ from mypy_extensions import mypyc_attr
 
 from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
 from slardar.http1.own_replies import error_reply
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
@@ -28,7 +29,9 @@ from slardar.http1.tls import TlsFacts
 from slardar.http1.tracing import Tracer
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import Peer, UpstreamLive, Waiters
+from slardar.model.networks import Networks
 
 __all__ = [
     "Bytes",
@@ -102,6 +105,11 @@ class ChannelProtocol:
         """The channel's deadline has passed."""
         raise NotImplementedError
 
+    def proxy_header(self, version: int) -> bytes:
+        """The PROXY protocol header with which a server's new channel begins that is for this
+        protocol, as the server is told of the client."""
+        raise NotImplementedError
+
     def relayed(self, channel: ChannelBase, size: int) -> None:
         """``size`` bytes were moved to another channel; see ``ChannelBase.relay``.
 
@@ -123,6 +131,8 @@ class ChannelBase:
         "connecting",
         "deadline",
         "eager",
+        "ends",
+        "introduced",
         "mark",
         "protocol",
         "queue",
@@ -161,6 +171,16 @@ class ChannelBase:
         self.mark: int = 0
         #: What is known of the handshake of TLS; ``None`` in the clear, and before its end.
         self.tls: TlsFacts | None = None
+        #: On a client's channel: its two ends as a PROXY protocol header has told them;
+        #: ``None``: they are the socket's.
+        self.ends: Ends | None = None
+        #: On a server's channel: the PROXY protocol header that it begins with.  It tells a
+        #: client, and so the channel is for requests of this client alone.
+        self.introduced: bytes = b""
+
+    def both_ends(self) -> Ends:
+        """The two ends of a client's connection, whoever knows them."""
+        return self.ends or Ends()
 
     def wait(self, seconds: float) -> None:
         """Let the deadline pass in ``seconds`` from now."""
@@ -641,6 +661,10 @@ class Downstream(ChannelProtocol):
         :meth:`PlaneBase.begin` has put the decision off."""
         raise NotImplementedError
 
+    def ends(self) -> Ends:
+        """The two ends of the client's connection."""
+        return Ends()
+
     def begun(self, exchange: ExchangeBase) -> None:
         """The exchange whose making :meth:`PlaneBase.begin` has put off."""
         raise NotImplementedError
@@ -697,6 +721,11 @@ class PlaneBase:
         self.new_id: RequestIds = RequestIds()
         #: Makes the trace contexts of requests; ``None`` where nothing is traced.
         self.tracer: Tracer | None = None
+        #: The networks whose word about the clients of requests is believed.  Another object
+        #: when they change: connections look up their peer anew then.
+        self.trusted: Networks = Networks()
+        #: Servers get ``Forwarded`` (RFC 7239).
+        self.sends_forwarded: bool = False
         #: Who is told of the end of every request.
         self.observer: Observer | None = None
         #: Records that were used before, for the next requests.
@@ -757,6 +786,14 @@ class PlaneBase:
         """Whether clients must show another certificate for ``host`` than was asked of this
         one."""
         return False
+
+    def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
+        """A connection of ``listener`` is closed without a reply, before it became a client's.
+
+        ``client`` is its peer's address.  ``reason`` is for a person; there are few of them,
+        and they repeat nothing that came.
+        """
+        raise NotImplementedError
 
     def remind(self, reminder: Reminder, seconds: float) -> None:
         """Call it in so many seconds, to the millisecond or a few."""

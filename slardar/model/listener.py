@@ -7,12 +7,24 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["HTTP", "HTTPS", "UNNAMED", "ListenerSpec", "socket_endpoint", "spec_of", "specs_of"]
+__all__ = [
+    "HTTP",
+    "HTTPS",
+    "PROXIED",
+    "UNNAMED",
+    "ListenerSpec",
+    "socket_endpoint",
+    "spec_of",
+    "specs_of",
+]
 
 #: The protocol of listeners whose clients send HTTP requests.
 HTTP: Final = "http"
 #: That of listeners whose clients send them inside of TLS.
 HTTPS: Final = "https"
+#: Before an endpoint string: connections begin with a PROXY protocol header.  (The name of
+#: Twisted's own plugin for it.)
+PROXIED: Final = "haproxy:"
 #: Endpoints for TLS, and those on which they listen; the options are the same.
 _SECURE: Final = {"tls": "tcp", "tls6": "tcp6"}
 
@@ -23,7 +35,7 @@ class ListenerSpec(Struct, frozen=True):
     #: The listener's name, for people and for processes.  It stays the same over a restart
     #: and an upgrade, and does not depend on other listeners.
     id: str
-    #: Twisted's endpoint string of the socket, or ``tls:`` with the options of ``tcp:``.
+    #: Twisted's endpoint string of the socket.
     endpoint: str
     #: The protocol of its connections (:mod:`slardar.dataplane.listener_kinds`).
     protocol: str = HTTP
@@ -48,17 +60,23 @@ UNNAMED: Final = ListenerSpec("", "")
 def spec_of(endpoint: str, number: int = 1) -> ListenerSpec:
     """The listener of the ``number``-th occurrence of an endpoint string in ``listen``.
 
-    Its id is the string; ``tcp:0#2`` for the second occurrence of ``tcp:0``.
+    Its id is the string; ``tcp:0#2`` for the second occurrence of ``tcp:0``.  The
+    endpoint of the socket is without ``haproxy:``, and has ``tcp:`` for ``tls:``.
     """
-    name = endpoint if number == 1 else f"{endpoint}#{number}"
-    if socket_endpoint(endpoint) != endpoint:
-        return ListenerSpec(name, endpoint, HTTPS, tls=True)
-    return ListenerSpec(name, endpoint)
+    plain = socket_endpoint(endpoint)
+    secure = plain != endpoint.removeprefix(PROXIED)
+    return ListenerSpec(
+        endpoint if number == 1 else f"{endpoint}#{number}",
+        plain,
+        HTTPS if secure else HTTP,
+        secure,
+        proxy_protocol=endpoint.startswith(PROXIED),
+    )
 
 
 def socket_endpoint(endpoint: str) -> str:
     """Twisted's endpoint string for the socket of an endpoint of ``listen``."""
-    kind, colon, rest = endpoint.partition(":")
+    kind, colon, rest = endpoint.removeprefix(PROXIED).partition(":")
     return _SECURE.get(kind, kind) + colon + rest
 
 

@@ -279,12 +279,36 @@ def test_agents_that_cannot_be_asked_at_all() -> None:
     def connect(agents: str) -> FakeClient:
         raise ValueError("no such file")
 
-    catalogue = ConsulCatalogue(Clock(), connect)
+    clock = Clock()
+    catalogue = ConsulCatalogue(clock, connect)
     told: list[Report] = []
     catalogue.follow(WEB.origin, told.append)
     assert told == [Failed("no such file")]
     catalogue.unfollow(WEB.origin)
     catalogue.stop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_certificate_that_comes_later() -> None:
+    """The service is followed as soon as a client can be made."""
+    client = FakeClient()
+    problems = ["no such file"]
+
+    def connect(agents: str) -> FakeClient:
+        for problem in problems:
+            raise ValueError(problem)
+        return client
+
+    clock = Clock()
+    catalogue = ConsulCatalogue(clock, connect, lambda: 0.0)
+    told: list[Report] = []
+    catalogue.follow(WEB.origin, told.append)
+    problems.clear()
+    clock.advance(LONGEST_DELAY)
+    assert [asked[0] for asked in client.http.asked] == ["/v1/health/service/web"]
+    catalogue.stop()
+    assert told == [Failed("no such file")]
+    assert client.is_closed
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from slardar.config import parse_settings
 from slardar.model.listener import UNNAMED, ListenerSpec, spec_of
@@ -21,6 +22,16 @@ def test_listeners_of_the_settings_have_ids_that_stay() -> None:
     assert spec_of("tcp:80") in few
 
 
+def test_listener_behind_a_proxy_has_the_endpoint_of_its_socket() -> None:
+    """The prefix is a part of its id alone."""
+    one, other, plain = parse_settings(
+        {"listen": ["haproxy:tcp:0", "haproxy:tcp:0", "tcp:0"]}
+    ).listeners
+    assert (one.id, one.endpoint, one.proxy_protocol) == ("haproxy:tcp:0", "tcp:0", True)
+    assert (other.id, other.endpoint, other.proxy_protocol) == ("haproxy:tcp:0#2", "tcp:0", True)
+    assert (plain.id, plain.endpoint, plain.proxy_protocol) == ("tcp:0", "tcp:0", False)
+
+
 def test_listener_is_plain_http_unless_it_says_otherwise() -> None:
     """The scheme follows from TLS alone."""
     plain = spec_of("tcp:80")
@@ -33,3 +44,23 @@ def test_listener_travels() -> None:
     """As it does to workers."""
     spec = ListenerSpec("a", "tcp:1", "tcp", True, True, "up")
     assert msgspec.json.decode(msgspec.json.encode(spec), type=ListenerSpec) == spec
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "socket", "secure", "proxied"),
+    [
+        ("tcp:1:interface=a", "tcp:1:interface=a", False, False),
+        ("tls:1:interface=a", "tcp:1:interface=a", True, False),
+        ("tls6:1", "tcp6:1", True, False),
+        ("haproxy:tls:1", "tcp:1", True, True),
+        ("haproxy:tcp:1", "tcp:1", False, True),
+    ],
+)
+def test_what_comes_first_on_a_connection(
+    endpoint: str, socket: str, secure: bool, proxied: bool
+) -> None:
+    """The socket is the one without, so that an upgrade may take it over all the same."""
+    spec = spec_of(endpoint)
+    assert (spec.id, spec.endpoint) == (endpoint, socket)
+    assert (spec.tls, spec.proxy_protocol) == (secure, proxied)
+    assert spec.protocol == ("https" if secure else "http")
