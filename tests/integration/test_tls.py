@@ -429,6 +429,37 @@ def test_upgrade_under_load(tmp_path: Path, site: Site) -> None:
     assert failures == []
 
 
+def test_header_of_a_proxy_before_the_handshake(site: Site) -> None:
+    """The client's address is the one in the header, whatever comes with it."""
+    options = ("--config", "slardar.yaml", "--store", "memory:")
+    program = Slardar(site.folder, *options, "--listen", "haproxy:tls:0:interface=127.0.0.1")
+    site.stack.callback(program.end)
+    site.port = int(program.wait_for(r"requests on tls 127\.0\.0\.1:(\d+)")[1])
+    hello, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = site.context().wrap_bio(hello, outgoing, server_hostname="a.example")
+    sock = site.plain()
+    header = b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n"
+    while True:
+        try:
+            client.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            sock.sendall(header + outgoing.read())
+            header = b""
+            hello.write(sock.recv(65536))
+    client.write(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+    sock.sendall(outgoing.read())
+    reply = b""
+    while b"X-Forwarded-For: " not in reply:
+        hello.write(sock.recv(65536))
+        try:
+            reply += client.read(65536)
+        except ssl.SSLWantReadError:
+            pass
+    assert b"\nX-Forwarded-For: 192.0.2.7\r" in reply
+    assert b"\nX-Forwarded-Proto: https\r" in reply
+
+
 def test_start_with_a_pair_that_is_wrong(site: Site) -> None:
     """It does not start, and says which file is wrong."""
     site.authority.issue("x", ("x",))[1].rename(site.folder / "certs" / "a.key")
