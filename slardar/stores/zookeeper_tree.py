@@ -36,8 +36,9 @@ from kazoo.security import (  # type: ignore[import-untyped]
 )
 from msgspec import Struct
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, fail
+from twisted.logger import Logger
 
-from slardar.errors import StoreError
+from slardar.errors import StoreError, one_line
 from slardar.model.reader import shown
 from slardar.stores.tree import Content, Entry, Tree, Write
 from slardar.stores.zookeeper_plan import plan, value_of
@@ -47,6 +48,8 @@ from slardar.stores.zookeeper_wire import AddWatch, MultiRead
 __all__ = ["TIMEOUT", "ZooKeeperTree", "takes"]
 
 T = TypeVar("T")
+
+_log = Logger()
 
 #: Seconds without an answer after which a server is left, and the session's timeout.
 TIMEOUT = 5.0
@@ -365,8 +368,14 @@ class ZooKeeperTree(Tree):
                         self._problem(error)
                         return
                     continue  # The tree was closed meanwhile, and is used again.
-                if self._watcher is watcher:
-                    self._tell(watcher, content)
+                try:
+                    if self._watcher is watcher:
+                        self._tell(watcher, content)
+                except Exception as error:
+                    # A mistake in slardar must not be the end of the watch.
+                    _log.failure("a content of ZooKeeper is not taken")
+                    self._problem(self._error(one_line(error)))
+                    return
                 self._errors = 0
                 self._pause = Deferred()
                 timer = self._reactor.callLater(_SPACING, self._go_on)
