@@ -22,12 +22,23 @@ __all__ = [
     "SlardarError",
     "StoreError",
     "one_line",
+    "printable",
 ]
 
 
 def one_line(error: BaseException) -> str:
     """The class and the message of any exception, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def printable(text: str) -> str:
+    """A text for a log or a terminal: what could move its cursor, or begin a line, is escaped.
+
+    Names and keys in a store may have any character, whoever has written them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class SlardarError(Exception):

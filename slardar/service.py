@@ -68,7 +68,10 @@ __all__ = ["Options", "SlardarService", "makeService"]
 #: Settings that a process takes at its start only.
 _AT_START = ("listen", "control", "workers", "store", "store_copy", "hooks", "metrics", "tracing")
 #: Settings that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits", "health", "history", "access_log")
+_WITH_HUP = (
+    *("timeouts", "limits", "health", "history", "access_log"),
+    *("trusted", "forwarded"),
+)
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -222,7 +225,8 @@ class SlardarService(Service):
             sockets: Sequence[socket.socket] = ()
             if before is not None:
                 sockets = before.take("listen", listener.endpoint, listener.id)
-            self._places.append(await self._plane.listen(listener, sockets))
+            place = await self._plane.listen(listener, sockets)
+            self._places.append(f"{place} (PROXY protocol)" if listener.proxy_protocol else place)
         if before is not None:
             for port in self._controls:
                 port.take(before.take(port.purpose, port.endpoint))

@@ -16,7 +16,7 @@ from twisted.internet.task import react
 from slardar import plugins
 from slardar.config import Hooks, Settings
 from slardar.control.desired import Desired, read_desired
-from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
+from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError, printable
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.runner import Runner
 from slardar.interfaces import IForgetfulStore
@@ -126,7 +126,7 @@ def check_command(url: str, as_json: bool) -> None:
             counts = {name: getattr(report, name) for name in report.__struct_fields__}
             click.echo(json.dumps({"url": hidden_url(url), **counts, "failed": problems}, indent=2))
         elif problems:
-            click.echo("\n".join(problems.values()))
+            click.echo("\n".join(map(printable, problems.values())))
         else:
             click.echo(f"ok: {Report.of(state)}")
         if problems:
@@ -157,7 +157,7 @@ def _run(
         react(lambda reactor: Deferred.fromCoroutine(work(reactor)))
     except SystemExit:
         if problems:
-            raise click.ClickException("\n".join(problems)) from None
+            raise click.ClickException("\n".join(map(printable, problems))) from None
         if not has_ended:
             # Somebody has interrupted it.
             raise click.Abort from None

@@ -55,7 +55,7 @@ from slardar.control.origins import edited
 from slardar.control.status import ignored_keys
 from slardar.control.store_trouble import StoreTrouble
 from slardar.control.store_watch import StoreWatch
-from slardar.errors import ConfigError, ConflictError, StoreError
+from slardar.errors import ConfigError, ConflictError, StoreError, printable
 from slardar.events import Publish, ignore
 from slardar.interfaces import IKeptStore, IPlane, IStore
 from slardar.model.change import Change, StoredState, Value, differences
@@ -171,7 +171,7 @@ class Configuration:
         if ignored:
             _log.warn(
                 "stored and ignored: {line} ({count} such keys: see ignored in /status)",
-                line=ignored[0],
+                line=printable(ignored[0]),
                 count=len(ignored),
             )
         _tell_inert(
@@ -340,7 +340,7 @@ class Configuration:
         """Note the parts of the held state that are not in use, and log those that are new."""
         for where, reason in failed.items():
             if self.failed.get(where) != reason:
-                _log.error("stored and left out: {reason}", reason=reason)
+                _log.error("stored and left out: {reason}", reason=printable(reason))
         self.failed = dict(failed)
 
     def hold(self, state: StoredState, failed: Mapping[str, str] | None = None) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "HookKey",
     "Language",
     "OnError",
+    "Time",
     "check_hook_name",
     "check_new_hook_name",
     "parse_hook",

@@ -353,7 +353,9 @@ class KeptStore:
                 return fail(ConflictError(trouble.reason))
             return fail(_is_away(trouble))
         made: Deferred[Revision] = self._limited(
-            maybeDeferred(self._inner.commit, expected, changes, version), _CALL
+            maybeDeferred(self._inner.commit, expected, changes, version),
+            _CALL,
+            "; it is not known whether the change is made",
         )
 
         def accepted(revision: Revision) -> Revision:
@@ -381,11 +383,11 @@ class KeptStore:
             return fail(_is_away(self._away))
         return self._limited(maybeDeferred(ask, *arguments), _CALL)
 
-    def _limited(self, answer: Deferred[T], seconds: float) -> Deferred[T]:
-        """The same answer, or a StoreError if there is none in time."""
+    def _limited(self, answer: Deferred[T], seconds: float, so: str = "") -> Deferred[T]:
+        """The same answer, or a StoreError if there is none in time; ``so`` says what follows."""
 
         def too_late(_: object, seconds: float) -> T:
-            raise StoreError(f"{self.url}: no answer within {seconds:g} s")
+            raise StoreError(f"{self.url}: no answer within {seconds:g} s{so}")
 
         return answer.addTimeout(seconds, self._reactor, too_late)
 

@@ -26,23 +26,27 @@ import re
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct, structs
 
 from slardar.model.change import IN_FILE, TO_FILE, Value
-from slardar.model.hook import COMMIT_VERSION, Code, Hook
+from slardar.model.hook import COMMIT_VERSION, Code, Hook, Time
 from slardar.stores.tree import Entry
 
 __all__ = [
     "HISTORY",
     "LARGE",
+    "MAX_UNPACKED",
+    "MAX_VERSION",
     "META",
     "OWN",
     "Meta",
     "Place",
+    "Room",
+    "TooLarge",
     "Unreadable",
     "pack",
     "place_of",
@@ -72,29 +76,41 @@ _PLAIN = re.compile(r"[A-Za-z0-9_:*-][A-Za-z0-9._:*-]*")
 _MODULE = re.compile(r"\bmodules\.[A-Za-z_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 #: Values of slardar's own keys that are longer are compressed.
 _MAX_PLAIN = 4096
+#: Bytes that a compressed value may have, unpacked.  A longer value is never compressed.
+MAX_UNPACKED = 16 * 1024 * 1024
 _PACKED = b"z64:"
+#: What a part of JSON (an item, a list, an object) weighs beside its text, in bytes.
+_PART = 32
+#: The last version: programs that read JSON's numbers as floats tell no larger ones apart.
+MAX_VERSION = 2**53 - 1
+
+_Version = Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
 
 
 class Unreadable(Exception):
     """Why the value of a key cannot be read, in one line."""
 
 
+class TooLarge(Unreadable):
+    """A compressed value has more bytes than there is room for."""
+
+
 class Meta(Struct, frozen=True, omit_defaults=True):
     """The state of the tree as slardars have left it.  Each commit writes it anew."""
 
     #: The version of the last commit.
-    version: int = 0
+    version: _Version = 0
     #: The random names of the last commits, the newest one first.
     commits: tuple[str, ...] = ()
     #: The oldest version whose state is known.
-    oldest: int = 0
+    oldest: _Version = 0
     #: The key of the last commit's record, below :data:`HISTORY`, if keys are still to be written.
     pending: str = ""
     #: How many of the record's keys are written.
-    done: int = 0
+    done: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: Who made the last commit, and when (epoch seconds).
     who: str = ""
-    time: float = 0.0
+    time: Time = 0.0
 
 
 class Place(NamedTuple):
@@ -256,10 +272,31 @@ def _code_in(name: str, value: object) -> str | None:
     return code if isinstance(code, str) else None
 
 
-def value_at(place: Place, entries: Mapping[str, Entry], prefix: str) -> tuple[Any, bool]:
+class Room:
+    """How much of a tree may be read yet, in bytes of weight."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.taken = 0
+
+    def take(self, value: bytes, is_json: bool = True) -> None:
+        """Note that a value is read.  Raises :class:`TooLarge` if there is no room."""
+        weight = len(value)
+        if is_json:
+            weight += _PART * sum(map(value.count, (b",", b"[", b"{")))
+        if weight > self.left:
+            raise TooLarge("no room for it: all keys together have too many bytes and items")
+        self.left -= weight
+        self.taken += weight
+
+
+def value_at(
+    place: Place, entries: Mapping[str, Entry], prefix: str, room: Room
+) -> tuple[Any, bool]:
     """The value of a thing, and whether there is one: a removed upstream has the value ``None``.
 
-    Raises :class:`Unreadable`; ``prefix`` is what stands before a key in the reason.
+    ``prefix`` is what stands before a key in the reason.  Raises :class:`Unreadable`, and
+    :class:`TooLarge` if there is no room.
     """
     kind, name, misspelt = place
     if misspelt:
@@ -272,56 +309,72 @@ def value_at(place: Place, entries: Mapping[str, Entry], prefix: str) -> tuple[A
     if kind in IN_FILE:
         key, mark = _decided_keys(kind, name)
         if key in entries:
-            return _json(key, entries[key].value, prefix), True
+            return _json(key, entries[key].value, prefix, room), True
         if mark in entries:
-            removed = _json(mark, entries[mark].value, prefix) != TO_FILE
+            removed = _json(mark, entries[mark].value, prefix, room) != TO_FILE
             return (None if removed else TO_FILE), True
         return None, False
     if kind == "hook":
-        value = _hook_at(name, entries, prefix)
+        value = _hook_at(name, entries, prefix, room)
     elif kind == "setting":
-        value = _setting_at(_setting_key(name), entries, prefix)
+        value = _setting_at(_setting_key(name), entries, prefix, room)
     else:
-        key = _FILE + quoted(name)
-        value = _json(key, unpack(entries[key].value), prefix) if key in entries else None
+        value = _own_json(_FILE + quoted(name), entries, prefix, room)
     return value, value is not None
 
 
-def _json(key: str, value: bytes, prefix: str) -> Any:
+def _own_json(key: str, entries: Mapping[str, Entry], prefix: str, room: Room) -> Any:
+    """The JSON in a key of slardar's own, ``None`` if it is not there."""
+    if key not in entries:
+        return None
     try:
+        text = unpack(entries[key].value, min(room.left, MAX_UNPACKED))
+    except TooLarge as error:
+        raise TooLarge(f"{prefix}{key}: {error}") from None
+    return _json(key, text, prefix, room)
+
+
+def _json(key: str, value: bytes, prefix: str, room: Room) -> Any:
+    try:
+        room.take(value)
         return msgspec.json.decode(value)
+    except TooLarge as error:
+        raise TooLarge(f"{prefix}{key}: {error}") from None
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         reason = "got nothing" if not value else " ".join(str(error).split())
         raise Unreadable(f"{prefix}{key}: expected JSON: {reason}") from None
 
 
-def _text(key: str, value: bytes, prefix: str) -> str:
+def _text(key: str, value: bytes, prefix: str, room: Room) -> str:
     try:
+        room.take(value, is_json=False)
         return value.decode()
+    except TooLarge as error:
+        raise TooLarge(f"{prefix}{key}: {error}") from None
     except UnicodeDecodeError as error:
         raise Unreadable(f"{prefix}{key}: expected UTF-8: {error}") from None
 
 
-def _setting_at(key: str, entries: Mapping[str, Entry], prefix: str) -> Any:
+def _setting_at(key: str, entries: Mapping[str, Entry], prefix: str, room: Room) -> Any:
     if key not in entries:
         return None
     value = entries[key].value
     try:
-        return msgspec.json.decode(value)
-    except (ValueError, TypeError, RecursionError, MemoryError):
-        return _text(key, value, prefix)
+        return _json(key, value, prefix, room)
+    except TooLarge:
+        raise
+    except Unreadable:
+        return _text(key, value, prefix, room)
 
 
-def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str) -> Any:
+def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str, room: Room) -> Any:
     """A hook as slardar has written it, with the code that stands in the key of everybody."""
     key, record = _hook_keys(name)
-    known = None
-    if record in entries:
-        known = _json(record, unpack(entries[record].value), prefix)
+    known = _own_json(record, entries, prefix, room)
     if key not in entries:
         # If slardar wrote some there, somebody has removed it, and so the hook.
         return None if key and _code_in(name, known) is not None else known
-    code = _text(key, entries[key].value, prefix)
+    code = _text(key, entries[key].value, prefix, room)
     if _is_version(name):
         return code.rstrip("\r\n")
     if _code_in(name, known) == code:
@@ -343,16 +396,24 @@ def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str) -> Any:
 
 def pack(value: bytes) -> bytes:
     """A value in a form that is shorter, and text."""
-    if len(value) <= _MAX_PLAIN:
+    if not _MAX_PLAIN < len(value) <= MAX_UNPACKED:
         return value
     return _PACKED + b64encode(zlib.compress(value, 4))
 
 
-def unpack(value: bytes) -> bytes:
-    """What was packed.  Anything else comes back as it is."""
+def unpack(value: bytes, limit: int = MAX_UNPACKED) -> bytes:
+    """What was packed.  Anything else comes back as it is.
+
+    Raises :class:`TooLarge` beyond ``limit`` bytes, without making more of them: a thousandth of
+    the bytes may be enough to write them.
+    """
     if not value.startswith(_PACKED):
         return value
     try:
-        return zlib.decompress(b64decode(value[len(_PACKED) :]))
+        reader = zlib.decompressobj()
+        text = reader.decompress(b64decode(value[len(_PACKED) :]), limit + 1)
     except (ValueError, zlib.error):
         return value
+    if len(text) > limit:
+        raise TooLarge(f"expected at most {limit} bytes, unpacked")
+    return text if reader.eof else value

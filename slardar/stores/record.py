@@ -11,7 +11,16 @@ from msgspec import Raw, Struct
 
 from slardar.errors import StoreError
 from slardar.model.change import Change, Recorded, StoredState, Value
-from slardar.stores.layout import HISTORY, LARGE, Meta, pack, targets, unpack
+from slardar.model.hook import Time
+from slardar.stores.layout import (
+    HISTORY,
+    LARGE,
+    Meta,
+    Unreadable,
+    pack,
+    targets,
+    unpack,
+)
 from slardar.stores.tree import Entry
 from slardar.stores.written import Row, no_such_version, paged, place_in_file
 
@@ -42,6 +51,8 @@ _FORGOTTEN = 8
 _REMOVED = 40
 
 _NULL = Raw(b"null")
+#: Digits of the version in a record's key.
+_DIGITS = 20
 
 
 class Line(Struct, frozen=True, array_like=True):
@@ -50,7 +61,7 @@ class Line(Struct, frozen=True, array_like=True):
     kind: str
     name: str
     who: str
-    time: float
+    time: Time
     place: str
     #: ``null`` if the thing was removed.
     value: Raw
@@ -112,7 +123,7 @@ def made_record(
 
 def record_key(version: int, large: str = "") -> str:
     """The key of a commit's record; ``large`` is the commit's name if the record is in parts."""
-    return f"{HISTORY}{version:020d}{'.' if large else ''}{large}"
+    return f"{HISTORY}{version:0{_DIGITS}d}{'.' if large else ''}{large}"
 
 
 def records(keys: Iterable[str], meta: Meta) -> list[tuple[int, str]]:
@@ -121,7 +132,7 @@ def records(keys: Iterable[str], meta: Meta) -> list[tuple[int, str]]:
     for key in keys:
         if key.startswith(HISTORY):
             number, _, _ = key[len(HISTORY) :].partition(".")
-            if number.isdecimal() and number.isascii():
+            if len(number) == _DIGITS and number.isdecimal() and number.isascii():
                 version = int(number)
                 if meta.oldest < version <= meta.version:
                     found.append((version, key))
@@ -154,7 +165,7 @@ def read_record(key: str, entries: Mapping[str, Entry], prefix: str) -> Record:
         return msgspec.json.decode(unpack(value), type=Record)
     except KeyError as error:
         raise StoreError(f"{prefix}{error.args[0]}: a part of the history is gone") from None
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError, Unreadable) as error:
         reason = " ".join(str(error).split())
         raise StoreError(f"{prefix}{key}: expected a record of changes: {reason}") from None
 
@@ -201,8 +212,9 @@ def forgettable(
         total -= own[key] + sum(own[one] for one in parts)
     for key in own:
         user = key if key.startswith(HISTORY) else large_name(key)
-        if user not in used and key not in removed and not remove(key):
-            break
+        if user not in used and key not in removed:
+            # A key that is too long for the room left must not keep the others.
+            remove(key)
     return oldest, list(removed)
 
 
@@ -218,7 +230,8 @@ class Journal:
             text = _text(line.value)
             values.update(targets(Value(line.kind, line.name, None), text))  # type: ignore[arg-type]
         #: Key, the index before, and the value.
-        self.keys = [(key, index, values.get(key)) for key, index in record.keys]
+        # A key that none of the changes sets is not slardar's: it is left alone.
+        self.keys = [(key, index, values[key]) for key, index in record.keys if key in values]
         self._entries = {
             key: None if value is None else Entry(value, 0) for key, _, value in self.keys
         }

@@ -27,7 +27,7 @@ from zope.interface import implementer
 from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
-from slardar.stores.layout import HISTORY, META, OWN, Meta, pack, targets
+from slardar.stores.layout import HISTORY, MAX_VERSION, META, OWN, Meta, pack, targets
 from slardar.stores.record import (
     Journal,
     forgettable,
@@ -288,6 +288,11 @@ class SharedStore:
         try:
             if not self._accepts:
                 raise StoreError(f"{self._prefix}: this store is not open")
+            if version > MAX_VERSION:
+                raise StoreError(
+                    f"{self._prefix}{META}: expected a version up to {MAX_VERSION}, and the next"
+                    " change would go beyond it"
+                )
             rows = [(one, encode(one)) for one in changes]
             values: dict[str, bytes | None] = {}
             for one, text in rows:
@@ -295,9 +300,17 @@ class SharedStore:
         except StoreError as error:
             return defer.fail(error)
         answer: defer.Deferred[Revision] = defer.Deferred()
-        made = defer.ensureDeferred(self._commit(expected, rows, values, version))
-        made.addCallbacks(answer.callback, answer.errback)
-        made.addBoth(lambda _: self._release())
+        made = defer.ensureDeferred(self._commit(answer, expected, rows, values, version))
+
+        def end(result: Any) -> None:
+            if answer.called:
+                # The caller has given up.  If the commit is made, it is news for the caller.
+                self._last = ""
+            else:
+                answer.callback(result)
+            self._release()
+
+        made.addBoth(end)
         return answer
 
     def _checked(self, change: Change, text: str | None) -> Iterable[tuple[str, bytes | None]]:
@@ -310,9 +323,16 @@ class SharedStore:
             yield key, value
 
     async def _commit(
-        self, expected: Revision, rows: Rows, values: dict[str, bytes | None], version: int
+        self,
+        answer: defer.Deferred[Revision],
+        expected: Revision,
+        rows: Rows,
+        values: dict[str, bytes | None],
+        version: int,
     ) -> Revision:
         await self._lock.acquire()
+        if answer.called:
+            raise StoreError(f"{self._prefix}: nobody waits for this change any more")
         base = self._given.get(expected)
         if base is None:
             raise conflict(self._look().revision, expected)

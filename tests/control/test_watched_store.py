@@ -456,3 +456,16 @@ def test_another_process_has_the_store_for_good(board: Board) -> None:
         node.actions.moved()
     assert node.ports == {}
     assert logged == []
+
+
+def test_name_in_the_store_forges_no_line_of_the_log() -> None:
+    """Whoever writes to the store chooses names, with any character."""
+    board = Board()
+    node = Node(board)
+    with capturedLogs() as logged:
+        board.write([Value("upstream", "a\n\x1b[31mversion 7", 5)])
+        board.tell()
+    (line,) = [formatEvent(event) for event in logged]
+    assert line.startswith("stored and left out: upstreams.a ")
+    assert line.isprintable()
+    assert list(node.actions.status()["failed"]) == ["upstreams.a\n\x1b[31mversion 7"]

@@ -233,7 +233,9 @@ def test_call_that_is_not_answered_fails() -> None:
     kept.clock.advance(14)
     assert not answer.called
     kept.clock.advance(1)
-    assert error_of(answer, StoreError) == "board:shared: no answer within 15 s"
+    assert error_of(answer, StoreError) == (
+        "board:shared: no answer within 15 s; it is not known whether the change is made"
+    )
 
 
 def test_bug_of_a_third_partys_store_is_a_store_that_is_away() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+import zlib
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -12,7 +15,16 @@ from twisted.internet.task import Clock
 
 from slardar.model.change import StoredState, Value
 from slardar.model.hook import Code, Hook, parse_hook
-from slardar.stores.layout import place_of, targets
+from slardar.stores.layout import (
+    MAX_UNPACKED,
+    MAX_VERSION,
+    META,
+    TooLarge,
+    pack,
+    place_of,
+    targets,
+    unpack,
+)
 from slardar.stores.shared import SharedStore
 from slardar.testing.trees import MemoryServer, MemoryTree
 from tests.control.fakes import result_of
@@ -239,3 +251,106 @@ def test_ordinary_names_are_keys_as_they_are() -> None:
             keys = [key for key, _ in targets(Value(kind, name, 1), "1")]  # type: ignore[arg-type]
             assert keys[0] == prefix + name
     assert [key for key, _ in targets(Value("setting", "a/b.c", 1), "1")] == ["a/b.c"]
+
+
+def test_whatever_is_packed_can_be_unpacked() -> None:
+    """What is too long to be unpacked is never compressed."""
+    for size in (0, 4096, 4097, MAX_UNPACKED, MAX_UNPACKED + 1):
+        value = bytes(size)
+        packed = pack(value)
+        assert unpack(packed) == value
+        assert (len(packed) < size) == (4096 < size <= MAX_UNPACKED)
+
+
+def bomb(value: bytes) -> bytes:
+    return b"z64:" + b64encode(zlib.compress(value, 9))
+
+
+def test_small_value_does_not_unpack_to_a_large_one() -> None:
+    """Nobody makes the bytes beyond the limit."""
+    value = bomb(bytes(128 * 1024 * 1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            unpack(value)
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_UNPACKED
+        with pytest.raises(TooLarge):
+            unpack(value, 0)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [b"z64:", b"z64:AAAA", b"z64:A", bomb(b"1")[:-4]])
+def test_packed_value_that_is_damaged_stays_as_it_is(value: bytes) -> None:
+    """So it is told of as a value that is no JSON."""
+    assert unpack(value) == value
+    (reason,) = state_of({".slardar/hooks/lua/script.a": value}).broken.values()
+    assert reason.startswith("hooks.lua/script.a: .slardar/hooks/lua/script.a: expected JSON")
+
+
+def test_values_have_bounds_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beyond them is told of; it is read as soon as there is room."""
+    monkeypatch.setattr("slardar.stores.view.MAX_WEIGHT", 25_000)
+    server = MemoryServer()
+    store = SharedStore(MemoryTree(server), Clock())
+    told: list[StoredState] = []
+    result_of(store.open())
+    store.watch(told.append, lambda reason: None)
+    for name in "abc":
+        server.put(f".slardar/file/upstreams.{name}", pack(json.dumps(name * 10_000).encode()))
+    assert sorted(told[-1].file) == ["upstreams.a", "upstreams.b"]
+    (reason,) = told[-1].broken.values()
+    assert reason.endswith("upstreams.c: expected at most 4996 bytes, unpacked")
+    server.put("upstreams/x", "{}")
+    assert list(told[-1].broken) == ["file.upstreams.c"]
+    server.put(".slardar/file/upstreams.a", '"small"')
+    assert sorted(told[-1].file) == ["upstreams.a", "upstreams.b", "upstreams.c"]
+    assert told[-1].broken == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern"),
+    [
+        ("upstreams/{}", "[{}]"),
+        ("services/{}", "[{}]"),
+        ("{}", "[{}]"),
+        ("python/{}", "{}"),
+        (".slardar/hooks/lua/{}", "[{}]"),
+        (".slardar/marks/upstreams/{}", "[{}]"),
+        (".slardar/file/{}", "[{}]"),
+    ],
+)
+def test_many_parts_of_json_weigh_more_than_their_text(
+    monkeypatch: pytest.MonkeyPatch, key: str, pattern: str
+) -> None:
+    """A list takes more memory than its two characters do.  Code is kept as the text that it is."""
+    monkeypatch.setattr("slardar.stores.view.MAX_WEIGHT", 100_000)
+    is_code = key.startswith("python/")
+    value = pattern.format("[],[],") * 100 if is_code else pattern.format("[]," * 1000 + "0")
+    state = state_of({key.format(number): pack(value.encode()) for number in range(5)})
+    reasons = state.broken.values()
+    assert len(reasons) == (0 if is_code else 4)
+    assert all("no room for it: all keys together" in one for one in reasons)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"version": -1}',
+        f'{{"version": {MAX_VERSION + 1}}}',
+        '{"version": 9223372036854775808}',
+        '{"version": 1e400}',
+        '{"version": "7"}',
+        '{"version": 1, "oldest": -1}',
+        '{"version": 1, "done": -1}',
+        '{"version": 1, "time": 1e300}',
+        '{"version": 1, "time": -1}',
+        "[" * 10_000,
+        "7",
+        "",
+    ],
+)
+def test_absurd_meta_is_told_of(text: str) -> None:
+    """It counts for nothing."""
+    state = state_of({META: text, "upstreams/a": "{}"})
+    assert (state.version, state.upstreams, list(state.broken)) == (0, {"a": {}}, [META])

@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 
 from slardar.errors import ConflictError, StoreError
 from slardar.model.change import Change, StoredState, Value
-from slardar.stores.layout import HISTORY, LARGE, META, OWN
+from slardar.stores.layout import HISTORY, LARGE, MAX_VERSION, META, OWN
 from slardar.stores.record import HISTORY_BYTES
 from slardar.stores.shared import SharedStore
 from slardar.stores.tree import NotWrittenError, Write
@@ -199,6 +199,25 @@ def test_answer_is_lost_and_another_commits_meanwhile(server: MemoryServer) -> N
     assert node.take().upstreams == {"a": 1, "b": 1}
     node.tree.held = None
     node.commit(up("c"))
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_commit_that_its_caller_has_given_up_is_told(server: MemoryServer, looks: bool) -> None:
+    """If it is made all the same, it is news; and the caller can go on from there."""
+    node = Node(server)
+    node.tree.held = held = []
+    node.tree.lost_answers = int(looks)
+    answer = node.ask(up("a"))
+    waits = node.ask(up("never"))
+    for one in (answer, waits):
+        one.cancel()
+        error_of(one, CancelledError)
+    node.tree.held = None
+    for call in held:
+        call()
+    assert node.take().upstreams == {"a": 1}
+    node.commit(up("b"))
+    assert Node(server).held.upstreams == {"a": 1, "b": 1}
 
 
 def test_nobody_knows_whether_it_was_made(server: MemoryServer) -> None:
@@ -503,6 +522,74 @@ def test_damaged_meta_keeps_nobody_from_committing(server: MemoryServer) -> None
     node.commit(up("e"))
     assert [key for key in server.entries if key.startswith(HISTORY)] == [f"{HISTORY}{1:020d}"]
     assert [one.change.name for one in result_of(node.store.history(None, 10))] == ["e"]
+
+
+def test_last_version_is_the_last(server: MemoryServer) -> None:
+    """A change beyond it, which nobody could read, is refused."""
+    server.put(META, f'{{"version": {MAX_VERSION - 1}}}')
+    node = Node(server)
+    node.commit(up("a"))
+    message = error_of(node.ask(up("b")), StoreError)
+    assert "expected a version up to" in message
+    assert Node(server).held.upstreams == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        HISTORY + "1" * 5000,
+        f"{HISTORY}1",
+        f"{HISTORY}{'٣' * 20}",
+        f"{HISTORY}-1",
+        f"{LARGE}x",
+    ],
+)
+def test_odd_keys_in_the_history_are_removed(server: MemoryServer, key: str) -> None:
+    """They are no records, and harm no commit."""
+    node = Node(server)
+    node.commit(up("a"))
+    server.put(key, "{}")
+    node.take()
+    assert [one.version for one in result_of(node.store.history(None, 10))] == [1]
+    node.commit(up("b"))
+    # A key that is too long for the room which a commit leaves is in the way of no other.
+    assert (key in server.entries) == (len(key) > 4096)
+    server.put(f"{LARGE}y", "")
+    node.take()
+    node.commit(up("c"))
+    assert f"{LARGE}y" not in server.entries
+
+
+def test_record_with_an_absurd_time_is_told_of(server: MemoryServer) -> None:
+    """No time of it could be shown."""
+    node = Node(server)
+    node.commit(up("a"))
+    (key,) = [key for key in server.entries if key.startswith(HISTORY)]
+    server.put(key, '{"version": 1, "commit": "x", "lines": [["upstream", "a", "", 1e300, "", 1]]}')
+    node.take()
+    assert "expected a record of changes" in error_of(node.store.history(None, 10), StoreError)
+
+
+def test_foreign_record_writes_no_other_keys(server: MemoryServer) -> None:
+    """A record that somebody has made up changes what its changes set, and nothing else."""
+    server.put("text", "7")
+    server.put(
+        f"{HISTORY}{1:020d}",
+        json.dumps(
+            {
+                "version": 1,
+                "commit": "x",
+                "lines": [["upstream", "a", "", 1.0, "", 5]],
+                "keys": [["upstreams/a", 0], ["text", 1], [META, 3], ["../x", 0]],
+            }
+        ),
+    )
+    server.put(META, json.dumps({"version": 1, "pending": f"{1:020d}"}))
+    node = Node(server)
+    node.commit(up("b"))
+    assert node.take().upstreams == {"a": 5, "b": 1}
+    assert node.held.settings == {"text": 7}
+    assert "../x" not in server.entries
 
 
 def test_commit_of_another_that_comes_while_a_large_one_is_written(server: MemoryServer) -> None:
