@@ -544,8 +544,9 @@ def test_last_version_is_the_last(server: MemoryServer) -> None:
         f"{LARGE}x",
     ],
 )
-def test_odd_keys_in_the_history_are_removed(server: MemoryServer, key: str) -> None:
+def test_odd_keys_in_the_history_are_removed(key: str) -> None:
     """They are no records, and harm no commit."""
+    server = MemoryServer(max_bytes=9000)
     node = Node(server)
     node.commit(up("a"))
     server.put(key, "{}")
