@@ -8,7 +8,6 @@ has told of the other one, which is read again before the content is told.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -38,6 +37,7 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, fail
 from twisted.logger import Logger
 
+from slardar.backoff import backoff
 from slardar.errors import StoreError, one_line
 from slardar.model.reader import shown
 from slardar.stores.tree import Content, Entry, Tree, Write
@@ -64,7 +64,7 @@ _TRIES = 20
 _REQUEST = 1_000_000
 #: Seconds between two contents that are told, at least, while changes go on.
 _SPACING = 0.03
-#: Seconds until the tree is read again after an error: at first, and at most, before the jitter.
+#: Seconds until the tree is read again after an error: at first, and at most.
 _RETRY, _LONGEST_RETRY = 0.2, 10.0
 #: Seconds for calls under way when the tree is closed.
 _GRACE = 1.0
@@ -389,9 +389,8 @@ class ZooKeeperTree(Tree):
         if self._session is None or not self._session.connection:
             return  # It was told, and the next connection wakes us.
         self._fail(f"{error}")
-        delay = min(_LONGEST_RETRY, _RETRY * 2.0 ** min(self._errors, 10))
+        delay = backoff(_RETRY, _LONGEST_RETRY, self._errors)
         self._errors += 1
-        delay *= random.uniform(0.5, 1.0)  # noqa: S311
         self._timer = self._reactor.callLater(delay, self._again)
 
     def _again(self) -> None:
