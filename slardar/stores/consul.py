@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from slardar.errors import ConfigError
+from slardar.model.names import split_host_port
 from slardar.stores.consul_tree import ConsulPlace, ConsulTree
 from slardar.stores.shared import SharedStore
 
@@ -61,14 +62,10 @@ def read_place(place: str, token: str) -> ConsulPlace:
 
 def _agent(scheme: str, text: str) -> tuple[str, int]:
     """The address of one agent."""
-    try:
-        url = urlsplit(f"//{text}")
-        host, port = url.hostname, url.port
-    except ValueError:
-        host, port = None, None
-    if not host:
+    found = split_host_port(text, _PORTS[scheme])
+    if found is None:
         raise ConfigError(f"consul: expected HOST or HOST:PORT, got {text!r}")
-    return host, port or _PORTS[scheme]
+    return found
 
 
 def _text(name: str, value: str) -> str:
