@@ -16,6 +16,7 @@ from slardar.errors import ConfigError
 from slardar.model.names import split_host_port
 from slardar.stores.consul_tree import ConsulPlace, ConsulTree
 from slardar.stores.shared import SharedStore
+from slardar.stores.urls import check_tls_options
 
 __all__ = ["from_place", "read_place"]
 
@@ -53,10 +54,7 @@ def read_place(place: str, token: str) -> ConsulPlace:
         if name in options:
             raise ConfigError(f"consul: expected the option {name} once")
         options[name] = _OPTIONS[name](name, value)
-    if url.scheme == "http" and (given := sorted(options.keys() & {"ca", "cert", "key"})):
-        raise ConfigError(f"consul: expected https with the option {given[0]}")
-    if "key" in options and "cert" not in options:
-        raise ConfigError("consul: expected the option cert with key")
+    check_tls_options("consul", options, url.scheme == "https")
     return ConsulPlace(url.scheme, agents, f"{prefix}/", token=token, **options)
 
 

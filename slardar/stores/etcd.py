@@ -24,6 +24,7 @@ from slardar.stores.etcd_messages import TxnAnswer
 from slardar.stores.etcd_watch import CHECK, GRACE, Watch
 from slardar.stores.shared import SharedStore
 from slardar.stores.tree import Content, LostRaceError, Tree, Write
+from slardar.stores.urls import check_tls_options
 from slardar.txconsul.tls import creator_for
 
 __all__ = ["EtcdTree", "from_place", "tree_at"]
@@ -227,11 +228,7 @@ def _credentials(options: Mapping[str, str]) -> Credentials | None:
 
 def _tls(options: Mapping[str, str], secure: bool, read: bool) -> Creator | None:
     """What makes TLS connections to a host.  Files are only looked at if they are to be used."""
-    given = [key for key in ("ca", "cert", "key") if key in options]
-    if given and not secure:
-        raise ConfigError(f"etcd: expected https with the option {given[0]}")
-    if "key" in options and "cert" not in options:
-        raise ConfigError("etcd: expected the option cert with key")
+    check_tls_options("etcd", options, secure)
     if not secure or not read:
         return None
     cert = options.get("cert")
