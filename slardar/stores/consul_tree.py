@@ -11,6 +11,7 @@ from msgspec import Struct
 from twisted.internet import defer
 
 from slardar.errors import StoreError
+from slardar.model.names import host_port
 from slardar.stores.consul_watch import Page, Watch, contents
 from slardar.stores.tree import Content, LostRaceError, NotWrittenError, Tree, Write
 from slardar.txconsul import AgentError, HTTPClient
@@ -134,9 +135,7 @@ class ConsulTree(Tree):
         self._place = place
         self._reactor = reactor
         self._chance = chance
-        self._names = ",".join(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in place.agents
-        )
+        self._names = ",".join(host_port(*agent) for agent in place.agents)
         fixed = _OPERATIONS * (_OPERATION + len(place.prefix.encode())) + _ROOM
         self.max_bytes = (_LIMIT - fixed) // 4 * 3
         self._client: HTTPClient | None = None

@@ -34,7 +34,7 @@ class Kept:
         self.clock = Clock()
         self.clock.advance(1000)
         self.store = KeptStore(
-            self.far, URL, self.copy, self.clock, self.clock.seconds, lambda: 0.0
+            self.far, URL, self.copy, self.clock, self.clock.seconds, lambda: 1.0
         )
         self.told: list[StoredState] = []
         self.reasons: list[str] = []
