@@ -56,6 +56,10 @@ __all__ = ["ApplyError", "Configuration", "MovedError"]
 _ATTEMPTS = 1000
 #: Things of which one change tells in events of their own, at most.
 _MAX_EVENTS = 100
+#: Parts of a state that are left out which the log names at once, and characters of a reason there:
+#: whoever writes to the store may write many, with long names.
+_MAX_LEFT_OUT = 20
+_MAX_REASON = 1000
 #: Who the log names for what others have written to the store.
 _OTHERS = "store"
 #: Who the log names for the servers that catalogues list.
@@ -351,9 +355,14 @@ class Configuration:
 
     def _leave_out(self, failed: Mapping[str, str]) -> None:
         """Note the parts of the held state that are not in use, and log those that are new."""
-        for where, reason in failed.items():
-            if self.failed.get(where) != reason:
-                _log.error("stored and left out: {reason}", reason=printable(reason))
+        new = [reason for where, reason in failed.items() if self.failed.get(where) != reason]
+        for reason in new[:_MAX_LEFT_OUT]:
+            _log.error("stored and left out: {reason}", reason=printable(reason[:_MAX_REASON]))
+        if len(new) > _MAX_LEFT_OUT:
+            _log.error(
+                "stored and left out: {count} more: see failed in /status",
+                count=len(new) - _MAX_LEFT_OUT,
+            )
         self.failed = dict(failed)
 
     def _hold(self, state: StoredState) -> None:
