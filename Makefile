@@ -19,14 +19,14 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING := setup.py pyproject.toml
 
-TEST_PACKAGES := chromium curl etcd-server iproute2 libnginx-mod-http-lua logrotate mariadb-server nftables nginx \
+TEST_PACKAGES := chromium curl etcd-server haproxy iproute2 libnginx-mod-http-lua logrotate mariadb-server nftables nginx \
 	prometheus redis-server rsyslog sqlite3 wrk zookeeper
 # A machine that has another Docker keeps it: Debian's would take its place.
 TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
 
-.PHONY: help run check test lint format bench bench-balance bench-failover bench-health bench-hooks soak docs clean
+.PHONY: help run check test lint format bench bench-balance bench-failover bench-health bench-hooks bench-stores soak docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-health: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/
 
 bench-hooks: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure what hooks cost
 	$(BIN)/python -m benchmarks.hooks $(ARGS)
+
+bench-stores: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/consul ## measure a store that nodes share
+	$(BIN)/python -m benchmarks.stores $(ARGS)
 
 bench-balance: $(STAMPS)/test $(STAMPS)/compiled ## measure and simulate balancers
 	$(BIN)/python -m benchmarks.balance $(ARGS)

@@ -71,6 +71,7 @@ REQUEST_PATH = (
     "http1/bodies",
     "http1/client",
     "http1/exchange",
+    "http1/forwarded",
     "http1/framing",
     "http1/headers",
     "http1/heads",
@@ -84,6 +85,7 @@ REQUEST_PATH = (
     "http1/writer",
     "model/budget",
     "model/live",
+    "model/networks",
     "observers/access_log",
     "observers/lines",
     "observers/counts",
@@ -184,6 +186,9 @@ TEST = [
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
     "pytest-xdist>=3.5",
+    # Reads and writes PROXY protocol headers, with their checksums.
+    "crc32c>=2.3",
+    "proxy-protocol>=0.11",
     # Its parser reads what slardar's metrics say.
     "prometheus-client>=0.19",
     # Clients and servers for the tests.

@@ -16,6 +16,7 @@ from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.access_log import AccessLog, parse_access_logs
 from slardar.model.hook import OnError
 from slardar.model.listener import ListenerSpec, specs_of
+from slardar.model.networks import Networks
 from slardar.model.otlp import problem_of_otlp
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read, read_partly, shown
@@ -207,7 +208,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a process, from its file and its options."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("streams", "tls", "trusted")
+    later: ClassVar[tuple[str, ...]] = ("streams", "tls")
 
     listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
         "tcp:8080",
@@ -229,6 +230,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     #: Written as false, true (every default) or an object.
     tracing: Tracing | None = None
+    #: Networks, addresses and ``unix:``: whose word about the clients of requests is believed.
+    trusted: Annotated[tuple[str, ...], Meta(description="a list of networks")] = ()
+    #: Servers get ``Forwarded`` (RFC 7239), too.
+    forwarded: bool = False
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -268,7 +273,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 #: Keys of Settings that may be empty in a file.
 _SECTIONS = (
     *("control", "timeouts", "limits", "health", "hooks", "metrics", "history"),
-    *("upstreams", "services", "routes", "settings"),
+    *("upstreams", "services", "routes", "settings", "trusted"),
 )
 
 
@@ -417,6 +422,15 @@ def _check(settings: Settings, problems: Problems) -> None:
                 check_name(name, f"control.tokens[{index}].names[{place}]")
             except ConfigError as error:
                 problems.lines += error.problems
+    for index, text in enumerate(settings.trusted):
+        try:
+            Networks([text])
+        except ValueError:
+            problems.add(
+                f"trusted[{index}]",
+                "expected a network such as 10.0.0.0/8, without bits beyond its length, an address"
+                f" or unix:, got {shown(text)}",
+            )
     for index, text in enumerate(settings.control.allow):
         try:
             ipaddress.ip_network(text)

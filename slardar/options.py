@@ -25,6 +25,7 @@ from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
 from slardar.model.inert import inert_upstreams
+from slardar.model.listener import PROXIED
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
@@ -35,7 +36,7 @@ __all__ = ["Options", "check_listen"]
 
 _ENDPOINT = "expected a Twisted server endpoint such as tcp:8080"
 #: Kinds of endpoints that are refused for now, and their purpose.
-_LATER = {"haproxy": "the PROXY protocol", "ssl": "TLS", "tls": "TLS"}
+_LATER = {"ssl": "TLS", "tls": "TLS"}
 #: The most lines about settings that are not served.
 _MAX_SHADOWED = 20
 #: The most bytes of a unix socket's path on Linux (``sun_path`` without its NUL).
@@ -232,7 +233,8 @@ class Options(usage.Options):
         else:
             listen_places = [f"{file}listen[{index}]" for index in range(len(settings.listen))]
         for endpoint, where in zip(settings.listen, listen_places, strict=True):
-            _collect(problems, check_listen, endpoint, where)
+            # For requests, and not for control calls, which come from no load balancer.
+            _collect(problems, check_listen, endpoint.removeprefix(PROXIED), where)
 
         control = settings.control
         # With a mistake in the section, tokens may be missing from ``control.tokens``.
@@ -333,13 +335,16 @@ def check_listen(endpoint: str, where: str) -> None:
     """Raises ConfigError for an endpoint on which slardar cannot listen; opens nothing.
 
     Only ``tcp``, ``tcp6``, ``unix`` and ``systemd`` are taken.  The data plane uses the
-    socket itself, so the protocol that another kind adds (a PROXY header, TLS) would be
-    lost.
+    socket itself, so the protocol that another kind adds (TLS) would be lost.
     """
     kind, _, rest = endpoint.partition(":")
     if kind in _LATER:
         raise ConfigError(
             f"{where}: {kind}: is not available yet ({_LATER[kind]} comes with a later version)"
+        )
+    if endpoint.startswith(PROXIED):
+        raise ConfigError(
+            f"{where}: {PROXIED} stands in listen only, once before tcp:, tcp6:, unix: or systemd:"
         )
     if kind == "systemd":
         # Only the process that systemd starts knows which sockets systemd passes.

@@ -35,6 +35,7 @@ from slardar.model.folders import Found, classes_in
 from slardar.model.live import Peer, ServerLive
 from slardar.model.reader import shown
 from slardar.model.server import Server
+from slardar.stores.urls import hidden_url
 
 __all__ = [
     "balancer_factory",
@@ -276,7 +277,7 @@ def open_store(url: str, reactor: Any) -> IStore:
                 raise ConfigError([f"store: {line}" for line in error.problems]) from error
     raise ConfigError(
         "store: expected sqlite:FILE, memory:, consul:URL, etcd:URL or zookeeper:HOST:PORT/PATH,"
-        f" got {shown(url)}"
+        f" got {shown(hidden_url(url))}"
     )
 
 

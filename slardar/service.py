@@ -52,7 +52,9 @@ from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
 from slardar.stores.copy import StateCopy
-from slardar.stores.kept import KeptStore, hidden_url
+from slardar.stores.kept import KeptStore
+from slardar.stores.urls import hidden_url
+from slardar.system_resolver import ReactorNames
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import KeptState, State
@@ -66,7 +68,10 @@ __all__ = ["Options", "SlardarService", "makeService"]
 #: Settings that a process takes at its start only.
 _AT_START = ("listen", "control", "workers", "store", "store_copy", "hooks", "metrics", "tracing")
 #: Settings that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits", "health", "history", "access_log")
+_WITH_HUP = (
+    *("timeouts", "limits", "health", "history", "access_log"),
+    *("trusted", "forwarded"),
+)
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -163,6 +168,8 @@ class SlardarService(Service):
         self.upgrades: Upgrades | None = None
         #: The terminal from which twistd was started; ``None`` without twistd.
         self.terminal: Terminal | None = None
+        #: The names of stores and catalogues.
+        self._names = ReactorNames(reactor)
         #: What the signal USR1 did before: twistd moves its own log file.
         self._rotate: Callable[..., Any] | None = None
         #: ``_has_left``: a successor serves, and this process ends.
@@ -197,6 +204,8 @@ class SlardarService(Service):
             before = signal.getsignal(signal.SIGUSR1)
             self._rotate = before if callable(before) else None
             signal.signal(signal.SIGUSR1, self._asked_to_reopen)
+            # Inside another program, the reactor is that program's.
+            self._names.install()
         if self.terminal is not None:
             self.terminal.hold()
         self._run(self._start())
@@ -216,7 +225,8 @@ class SlardarService(Service):
             sockets: Sequence[socket.socket] = ()
             if before is not None:
                 sockets = before.take("listen", listener.endpoint, listener.id)
-            self._places.append(await self._plane.listen(listener, sockets))
+            place = await self._plane.listen(listener, sockets)
+            self._places.append(f"{place} (PROXY protocol)" if listener.proxy_protocol else place)
         if before is not None:
             for port in self._controls:
                 port.take(before.take(port.purpose, port.endpoint))
@@ -540,6 +550,7 @@ class SlardarService(Service):
         if self.upgrades is not None:
             self.upgrades.stop_reports()
             self.upgrades.pid_file.release()
+        self._names.remove()
         self._notifier.close()
 
     async def _stop_controls(self) -> None:

@@ -10,11 +10,19 @@ import socket
 from typing import Any, Final
 
 from twisted.internet import defer
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IHostResolution,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
+from zope.interface import implementer
 
 from slardar.daemon import call_in_daemon
 from slardar.resolvconf import Addresses
 
-__all__ = ["MOST", "SystemResolver"]
+__all__ = ["MOST", "ReactorNames", "SystemResolver"]
 
 #: Calls at a time; the reactor has as many threads for everything.
 MOST: Final = 10
@@ -77,3 +85,71 @@ def _addresses_of(name: str) -> Addresses:
         for family, _, _, _, place in found
         if family in (socket.AF_INET, socket.AF_INET6)
     ]
+
+
+class ReactorNames:
+    """Has a reactor look its names up here, for clients of stores and catalogues.
+
+    Its own threads would do it otherwise, and the reactor waits for them when it ends.  A reactor
+    that does not ask for names, as one of a test, is left alone.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._before: Any = None
+
+    def install(self) -> None:
+        """From now on."""
+        if self._before is None and IReactorPluggableNameResolver.providedBy(self._reactor):
+            names = _HostnameResolver(SystemResolver(self._reactor))
+            self._before = self._reactor.installNameResolver(names)
+
+    def remove(self) -> None:
+        """As it was before."""
+        if self._before is not None:
+            self._reactor.installNameResolver(self._before)
+            self._before = None
+
+
+@implementer(IHostnameResolver)
+class _HostnameResolver:
+    """What a reactor asks for a name."""
+
+    def __init__(self, resolver: SystemResolver) -> None:
+        self._resolver = resolver
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Any = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
+    ) -> IHostResolution:
+        receiver = resolutionReceiver
+        asked = self._resolver.ask(hostName)
+        resolution = _Resolution(hostName, asked)
+        receiver.resolutionBegan(resolution)
+
+        def tell(addresses: Addresses) -> None:
+            for family, host in addresses:
+                kind: Any = IPv6Address if family == socket.AF_INET6 else IPv4Address
+                if addressTypes is None or kind in addressTypes:
+                    receiver.addressResolved(kind(transportSemantics, host, portNumber))
+            receiver.resolutionComplete()
+
+        # Whoever cancels wants to hear nothing.
+        asked.addCallbacks(tell, lambda failure: None)
+        return resolution
+
+
+@implementer(IHostResolution)
+class _Resolution:
+    """A name that is being looked up."""
+
+    def __init__(self, name: str, asked: defer.Deferred[Any]) -> None:
+        self.name = name
+        self._asked = asked
+
+    def cancel(self) -> None:
+        self._asked.cancel()

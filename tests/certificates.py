@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
+import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
@@ -13,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-__all__ = ["Authority"]
+__all__ = ["Authority", "Hung"]
 
 
 class Authority:
@@ -59,3 +63,31 @@ def _general(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+class Hung:
+    """A server with TLS for one client, which sends ``answer`` and hangs then: it ends no TLS."""
+
+    def __init__(self, authority: Authority, answer: bytes) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(*authority.issue("127.0.0.1"))
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        #: Whether the other side has closed the connection.
+        self.is_over = False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        with self._listener, self._listener.accept()[0] as accepted:
+            accepted.settimeout(10)
+            with self._context.wrap_socket(accepted, server_side=True) as encrypted:
+                encrypted.recv(65536)
+                encrypted.sendall(self._answer)
+                with socket.socket(fileno=encrypted.detach()) as raw:
+                    raw.settimeout(10)
+                    with contextlib.suppress(ConnectionResetError):
+                        while raw.recv(65536):
+                            pass
+                    self.is_over = True

@@ -58,14 +58,22 @@ class ConsulAgent:
 
     Without ``persistent`` it keeps its state in memory and is ready in 0.2 s; with it, it
     keeps the state in its folder, and is ready in 2 s.  With a ``token``, ACLs are on,
-    nothing is allowed without a token, and this one may do everything.  ``extra`` are keys of
-    Consul's configuration.
+    nothing is allowed without a token, and this one may do everything.  With ``tls``, the files of
+    an authority, a certificate and its key, it speaks HTTPS on :attr:`https_port` to whom the
+    authority knows.  ``extra`` are keys of Consul's configuration.
     """
 
     def __init__(
-        self, folder: Path, *, persistent: bool = False, token: str = "", **extra: Any
+        self,
+        folder: Path,
+        *,
+        persistent: bool = False,
+        token: str = "",
+        tls: tuple[Path, Path, Path] | None = None,
+        **extra: Any,
     ) -> None:
         self.folder = folder
+        self.tls = tls
         self.token = token
         self.persistent = persistent
         self._extra = extra
@@ -83,7 +91,7 @@ class ConsulAgent:
                 self._choose_ports()
 
     def _choose_ports(self) -> None:
-        self.port, self.serf_port, self.server_port = _free_ports(3)
+        self.port, self.serf_port, self.server_port, self.https_port = _free_ports(4)
 
     @property
     def address(self) -> str:
@@ -139,6 +147,11 @@ class ConsulAgent:
                 "policy_ttl": "0s",
                 "tokens": {"master": self.token, "agent": self.token},
             }
+        if self.tls is not None:
+            files = map(str, self.tls)
+            configuration.update(zip(("ca_file", "cert_file", "key_file"), files, strict=True))
+            configuration["verify_incoming_https"] = True
+            configuration["ports"]["https"] = self.https_port
         configuration.update(self._extra)
         (self.folder / "agent.json").write_text(json.dumps(configuration))
         command = [consul_program(), "agent", "-config-file", str(self.folder / "agent.json")]

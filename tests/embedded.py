@@ -29,7 +29,7 @@ class Embedded:
     async def origin(self) -> tuple[RawOrigin, dict[str, Any]]:
         """A new server, and its entry in an upstream."""
         origin = RawOrigin(self.reactor)
-        port = await self._listen(origin)
+        port = await self.listen(origin)
         self._origins.append(origin)
         return origin, {"host": "127.0.0.1", "port": port}
 
@@ -55,7 +55,7 @@ class Embedded:
             return request
 
         site.requestFactory = make_request
-        self.port = await self._listen(site)
+        self.port = await self.listen(site)
 
     async def connect(self) -> RawClient:
         """A new client of the site."""
@@ -88,7 +88,8 @@ class Embedded:
             for connection in origin.connections:
                 await connection.until(lambda each=connection: each.ended)
 
-    async def _listen(self, factory: Any) -> int:
+    async def listen(self, factory: Any) -> int:
+        """Listen on a port of the kernel's choice, until :meth:`stop`; returns it."""
         endpoint = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
         port = await endpoint.listen(factory)
         self._ports.append(port)

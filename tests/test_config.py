@@ -165,6 +165,14 @@ def test_export_needs_a_package(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
             "control.allow[0]: expected a network such as 10.0.0.0/8, without bits beyond its"
             ' length, got "10.0.0.1/8"',
         ),
+        (
+            "trusted: [10.0.0.1/8]",
+            "trusted[0]: expected a network such as 10.0.0.0/8, without bits beyond its length, an"
+            ' address or unix:, got "10.0.0.1/8"',
+        ),
+        ("trusted: ['unix:', 'fe80::1%eth0']", "trusted[1]: expected a network such as 10.0.0.0/8"),
+        ("trusted: 10.0.0.0/8", "trusted: expected a list of networks"),
+        ("forwarded: 1", "forwarded: expected"),
         ("control: {allow: [home]}", "control.allow[0]: expected a network such as 10.0.0.0/8"),
         (
             f"control: {{tokens: [{{name: a, sha256: {'ab' * 32}, names: [a b]}}]}}",

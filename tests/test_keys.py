@@ -54,7 +54,7 @@ WORKS = {
     Settings: ("listen", "control", "workers", "store", "store_copy", "timeouts", "limits",
                "health", "hooks", "history", "metrics", "access_log", "tracing", "conf_hash",
                "default_upstream", "first_upstreams", "first_services", "first_routes",
-               "first_settings"),
+               "first_settings", "trusted", "forwarded"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
     ControlTls: ("cert", "key", "client_ca"),
@@ -78,7 +78,7 @@ WORKS = {
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints", "access_log",
-                   "decisions"),
+                   "decisions", "proxy_protocol"),
     ServiceKeys: ("origin", "each_server", "empty_grace", "consul_service", "tag", "passing", "dc",
                   "near", "consul", "docker_service", "kubernetes_service", "port", "url"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
@@ -103,11 +103,9 @@ CALLED = {
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
     "tls": True,
-    "proxy_protocol": 1,
 }
 LATER_SETTINGS = {
     "tls": {},
-    "trusted": ["10.0.0.0/8"],
     "streams": {},
 }
 
@@ -215,7 +213,8 @@ def test_setting_of_a_later_version_is_refused(key: str) -> None:
     [
         (["--listen", "tls:8443"], "tls: is not available yet"),
         (["--listen", "ssl:8443"], "ssl: is not available yet"),
-        (["--listen", "haproxy:tcp:8080"], "haproxy: is not available yet"),
+        (["--listen", "haproxy:haproxy:tcp:8080"], "haproxy: stands in listen only, once before"),
+        (["--control", "haproxy:tcp:1995"], "haproxy: stands in listen only"),
         (["--store", "mysql://127.0.0.1/slardar"], "expected sqlite:FILE, memory:, consul:URL"),
         (["--upstream", "a"], "expected NAME=HOST:PORT"),
         (["--workers", "many"], 'expected "auto"'),

@@ -143,11 +143,15 @@ def test_upstream_given_twice() -> None:
         "unix:x:lockfile=0",
         "systemd:domain=INET:index=0",
         "systemd:domain=INET6:name=web",
+        "haproxy:tcp:8080",
+        r"haproxy:tcp6:80:interface=\:\:1",
+        "haproxy:unix:/run/x.sock:mode=660",
+        "haproxy:systemd:domain=INET:index=0",
     ],
 )
 def test_endpoints_that_can_be_listened_on(endpoint: str) -> None:
     """The kinds are tcp, tcp6, unix and systemd, with Twisted's own arguments."""
-    check_listen(endpoint, "x")
+    check_listen(endpoint.removeprefix("haproxy:"), "x")
     assert settings("--listen", endpoint).listen == (endpoint,)
 
 
@@ -173,7 +177,6 @@ def test_endpoints_that_can_be_listened_on(endpoint: str) -> None:
         ("tcp6:x", "expected a Twisted server endpoint such as tcp:8080, got"),
         ("unix", "expected a Twisted server endpoint such as tcp:8080, got"),
         ("unix:x:mode=rw", "expected a Twisted server endpoint such as tcp:8080, got"),
-        ("haproxy:tcp:80", "haproxy: is not available yet (the PROXY protocol"),
         ("stdio:", "expected a Twisted server endpoint such as tcp:8080, got"),
         ("tcp:65536", "expected a port from 0 to 65535, got 65536"),
         ("tcp:-1", "expected a port from 0 to 65535, got -1"),
@@ -203,6 +206,18 @@ def test_endpoints_that_cannot_be_listened_on(folder: Path, endpoint: str, line:
     listen, control = mistakes("--config", "g.yaml")
     assert listen.startswith("g.yaml: listen[1]: " + line)
     assert control.startswith("g.yaml: control.http: " + line)
+
+
+def test_header_of_a_proxy_is_for_requests_alone() -> None:
+    """``haproxy:`` stands before an endpoint of ``listen``, once; a control call comes from no
+    load balancer."""
+    says = "haproxy: stands in listen only, once before tcp:, tcp6:, unix: or systemd:"
+    for option in ("--listen", "--control", "--amp"):
+        text = "haproxy:haproxy:tcp:1" if option == "--listen" else "haproxy:tcp:1"
+        assert mistakes(f"{option}={text}") == [f"{option}: {says}"]
+    assert mistakes("--listen=haproxy:tls:1")[0].startswith("--listen: tls: is not available yet")
+    (line,) = mistakes("--listen=haproxy:")
+    assert line.startswith("--listen: expected a Twisted server endpoint such as tcp:8080, got")
 
 
 @pytest.mark.parametrize(

@@ -290,3 +290,13 @@ def test_only_a_class_of_ones_own_can_be_loaded_anew(mode: str) -> None:
     """The line says which modes can be."""
     with pytest.raises(ConfigError, match=r"^reload: expected a mode such as package\.module\.Cl"):
         plugins.reload_balancer(mode, {}, "x")
+
+
+def test_url_of_no_store_is_shown_without_its_password() -> None:
+    """A mistake in the kind is told, and not the password behind it."""
+    with pytest.raises(ConfigError) as caught:
+        check_store("etdc:http://joe:secret@127.0.0.1:2379/slardar/?token=secret")
+    (line,) = caught.value.problems
+    assert "etdc:http://127.0.0.1:2379/slardar/" in line
+    assert "secret" not in line
+    assert "joe" not in line

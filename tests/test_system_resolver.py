@@ -9,10 +9,18 @@ from functools import partial
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IHostResolution,
+    IReactorPluggableNameResolver,
+)
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from slardar import system_resolver
-from slardar.system_resolver import SystemResolver
+from slardar.system_resolver import ReactorNames, SystemResolver
 
 PATIENCE = 20.0
 
@@ -132,3 +140,83 @@ def test_no_thread_left(system: System, monkeypatch: pytest.MonkeyPatch) -> None
     system.begun("b")
     system.answer("b")
     assert result(asked)
+
+
+@implementer(IReactorPluggableNameResolver)
+class PluggableSystem(System):
+    """A reactor that asks whom it is told to ask."""
+
+    installed: Any = "the reactor's own"
+
+    def installNameResolver(self, resolver: Any) -> Any:
+        before, self.installed = self.installed, resolver
+        return before
+
+
+class Receiver:
+    """What a reactor is told of one name."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def resolutionBegan(self, resolution: Any) -> None:
+        self.told.append(resolution.name)
+
+    def addressResolved(self, address: Any) -> None:
+        self.told.append(address)
+
+    def resolutionComplete(self) -> None:
+        self.told.append("end")
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[PluggableSystem]:
+    made = PluggableSystem()
+    monkeypatch.setattr(socket, "getaddrinfo", made.getaddrinfo)
+    yield made
+    for gate in made.gates.values():
+        gate.set()
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "addresses"),
+    [
+        ("web", None, [IPv6Address("TCP", "::1", 80), IPv4Address("TCP", "10.0.0.1", 80)]),
+        ("web", [IPv4Address], [IPv4Address("TCP", "10.0.0.1", 80)]),
+        ("none", None, []),
+    ],
+)
+def test_names_of_a_reactor(
+    names: PluggableSystem, name: str, kinds: Any, addresses: list[Any]
+) -> None:
+    """They are looked up here until that is taken back; it may be asked for again and again."""
+    used = ReactorNames(names)
+    used.install()
+    used.install()
+    verifyObject(IHostnameResolver, names.installed)
+    receiver = Receiver()
+    resolution = names.installed.resolveHostName(receiver, name, 80, kinds)
+    verifyObject(IHostResolution, resolution)
+    names.begun(name)
+    names.answer(name)
+    assert receiver.told == [name, *addresses, "end"]
+    used.remove()
+    used.remove()
+    assert names.installed == "the reactor's own"
+
+
+def test_name_that_nobody_wants_any_more(names: PluggableSystem) -> None:
+    """Nothing is told of it."""
+    ReactorNames(names).install()
+    receiver = Receiver()
+    names.installed.resolveHostName(receiver, "web").cancel()
+    names.begun("web")
+    names.answer("web")
+    assert receiver.told == ["web"]
+
+
+def test_reactor_that_asks_nobody(system: System) -> None:
+    """It is left alone."""
+    used = ReactorNames(system)
+    used.install()
+    used.remove()

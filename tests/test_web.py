@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
@@ -22,6 +23,8 @@ from slardar.dataplane.webheads import read_head, without_prefix
 from slardar.errors import ConfigError
 from slardar.http1.heads import BadMessage
 from slardar.http1.reply import Reply
+from slardar.model.networks import Networks
+from slardar.testing.playbook import FakeObserver
 from slardar.web import ReverseProxyResource, StreamingRequest, make_plane
 from tests.embedded import Embedded
 from tests.integration.programs import free_port
@@ -155,7 +158,7 @@ def web_request(version: bytes, *headers: tuple[bytes, list[bytes]], uri: bytes 
 def test_http2_head() -> None:
     """A request of HTTP/2 becomes one of HTTP/1.1, its cookies one header."""
     web = web_request(b"HTTP/2", (b"host", [b"app"]), (b"cookie", [b"a=1", b"b=2"]))
-    request = read_head(web, 1000, 10, 100)
+    request = read_head(web, 1000, 10, 100, Networks())
     assert (request.minor, request.host) == (1, "app")
     assert request.get_header("cookie") == "a=1; b=2"
     assert (request.scheme, request.address) == (b"https", b"::1")
@@ -167,7 +170,7 @@ def test_line_breaks_in_a_value_are_refused(value: bytes) -> None:
     """A value that would become another header, or another request, is refused."""
     web = web_request(b"HTTP/2", (b"host", [b"app"]), (b"x", [value]))
     with pytest.raises(BadMessage):
-        read_head(web, 1000, 10, 100)
+        read_head(web, 1000, 10, 100, Networks())
 
 
 @pytest.mark.real(False)
@@ -175,7 +178,7 @@ def test_head_too_large() -> None:
     """The plane's limits hold."""
     web = web_request(b"HTTP/1.1", (b"host", [b"app"]), (b"x", [b"y" * 1000]))
     with pytest.raises(BadMessage) as error:
-        read_head(web, 1000, 10, 100)
+        read_head(web, 1000, 10, 100, Networks())
     assert error.value.status == 431
 
 
@@ -211,6 +214,40 @@ async def test_balancer_adds_headers(embedded: Embedded) -> None:
     again = GET.replace(b"Connection", b"Cookie: a=b; %b\r\nConnection" % pair)
     (reply,) = (await embedded.ask(again)).replies()
     assert (reply.status, reply.all(b"set-cookie")) == (200, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_trusted_proxies(embedded: Embedded) -> None:
+    """``trusted`` and ``forwarded`` hold here, too, and observers get the believed client."""
+    sent = (
+        b"GET / HTTP/1.1\r\nHost: app\r\nX-Forwarded-For: 6.6.6.6, 1.1.1.1\r\n"
+        b"X-Forwarded-Proto: https\r\nX-Real-IP: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\n"
+        b"Connection: close\r\n\r\n"
+    )
+    own = b"for=127.0.0.1;proto=http;host=app"
+    for trusted, client, proto, real, forwarded in (
+        ([], b"127.0.0.1", b"http", [], own),
+        (["127.0.0.1"], b"1.1.1.1", b"https", [b"1.1.1.1"], b"for=1.1.1.1, " + own),
+    ):
+        origin, server = await embedded.origin()
+        answer(origin, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        proxy = embedded.proxy(
+            {
+                "upstreams": {"app": {"servers": [server]}},
+                "trusted": trusted,
+                "forwarded": True,
+            },
+            "app",
+        )
+        observer = proxy.plane.observer = FakeObserver()
+        await embedded.serve(proxy)
+        await embedded.ask(sent)
+        (request,) = origin.seen()
+        assert request.all(b"x-forwarded-for") == [b"6.6.6.6, 1.1.1.1, 127.0.0.1"]
+        assert request.all(b"x-forwarded-proto") == [proto]
+        assert request.all(b"x-real-ip") == real
+        assert request.all(b"forwarded") == [forwarded]
+        assert [record.client for record in observer.records] == [client]
 
 
 @pytest_twisted.ensureDeferred
@@ -998,3 +1035,35 @@ async def test_servers_get_heartbeats(embedded: Embedded) -> None:
     assert plane.statistics()["checkup_timer_alive"] is True
     assert quiet.statistics()["checkup_timer_alive"] is False
     assert statuses(quiet) == ["unchecked", "unchecked"]
+
+
+# What servers are told.
+
+
+class Hearing(Protocol):
+    """A server that keeps what it hears, and answers the end of a head."""
+
+    def __init__(self, heard: list[bytes]) -> None:
+        self._heard = heard
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard.append(data)
+        if data.endswith(b"\r\n\r\n"):
+            self.transport.write(OK)  # type: ignore[union-attr]
+
+
+async def test_server_is_told_the_client_of_the_site(embedded: Embedded) -> None:
+    """In a PROXY protocol header, with both ends of its connection to the site."""
+    heard: list[bytes] = []
+    factory = Factory.forProtocol(lambda: Hearing(heard))  # type: ignore[arg-type]
+    port = await embedded.listen(factory)
+    servers = [{"host": "127.0.0.1", "port": port}]
+    app = {"servers": servers, "proxy_protocol": 1}
+    await embedded.serve(embedded.proxy({"upstreams": {"app": app}, "default_upstream": "app"}))
+    client = await embedded.connect()
+    peer = client.transport.getHost()
+    await client.send(GET)
+    await client.until(lambda: client.ended)
+    assert client.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    wanted = b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (peer.port, embedded.port)
+    assert b"".join(heard).startswith(wanted + b"GET /x HTTP/1.1\r\n")

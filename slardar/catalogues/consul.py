@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
-from consul.callback import CB  # type: ignore[import-untyped]
 from msgspec import Struct, structs
 from twisted.internet import defer
 
@@ -44,6 +44,8 @@ WAIT: Final = 50
 _BURST: Final = 10
 _PAUSE: Final = 0.02
 _LONGEST: Final = 0.1
+#: Bytes of an answer with an error that the reason repeats.
+_MAX_TEXT: Final = 300
 #: The node that stands for the agent's own.
 _OWN_NODE: Final = "_agent"
 
@@ -87,14 +89,17 @@ class ConsulCatalogue(Catalogue):
     def follow(self, origin: Origin, told: Callable[[Report], None]) -> None:
         """See :meth:`Catalogue.follow`."""
         query = ConsulQuery.of(origin)
-        try:
-            client = self._clients.get(query.agents) or self._connect(query.agents)
-        except Exception as error:  # a certificate that cannot be read, an odd variable
-            told(Failed(_reason(error)))
-            return
-        self._clients[query.agents] = client
-        watch = self._watches[origin] = _Watch(self._reactor, client, query, told, self._draw)
+        find = partial(self._client, query.agents)
+        watch = self._watches[origin] = _Watch(self._reactor, find, query, told, self._draw)
         watch.start()
+
+    def _client(self, agents: str) -> Client:
+        """The client for some agents.  Raises whatever keeps one from being made: a certificate
+        that cannot be read, an odd variable."""
+        client = self._clients.get(agents)
+        if client is None:
+            client = self._clients[agents] = self._connect(agents)
+        return client
 
     def unfollow(self, origin: Origin) -> None:
         """See :meth:`Catalogue.unfollow`."""
@@ -103,7 +108,9 @@ class ConsulCatalogue(Catalogue):
             watch.stop()
             agents = watch.query.agents
             if all(other.query.agents != agents for other in self._watches.values()):
-                _close(self._clients.pop(agents))
+                client = self._clients.pop(agents, None)
+                if client is not None:
+                    _close(client)
 
     def stop(self) -> None:
         """See :meth:`Catalogue.stop`."""
@@ -120,18 +127,19 @@ class _Page(Struct):
 
 
 class _Watch:
-    """Follows one service."""
+    """Follows one service.  ``find_client`` gives the client to ask; it may raise anything, and is
+    called again for the next query."""
 
     def __init__(
         self,
         reactor: Any,
-        client: Client,
+        find_client: Callable[[], Client],
         query: ConsulQuery,
         told: Callable[[Report], None],
         draw: Callable[[], float],
     ) -> None:
         self.query = query
-        self._client = client
+        self._find_client = find_client
         self._told = told
         self._blocking: Blocking[_Page] = Blocking(
             reactor,
@@ -155,11 +163,11 @@ class _Watch:
         self._blocking.stop()
 
     async def _ask(self, index: int, is_stale: bool) -> _Page:
-        query = self.query
-        headers = self._client.prepare_headers()
+        query, client = self.query, self._find_client()
+        headers = client.prepare_headers()
         if query.near == _OWN_NODE and not index:
             # Another agent may answer than before.
-            await self._find_own_node()
+            await self._find_own_node(client)
         # py-consul's method for this knows no ``stale``.
         params: list[tuple[str, Any]] = [("stale", "1")] if is_stale else []
         if index:
@@ -168,19 +176,21 @@ class _Watch:
         if query.dc:
             params.append(("dc", query.dc))
         path = f"/v1/health/service/{query.service}"
-        page: _Page = await self._client.http.get(_answer, path, params=params, headers=headers)
+        page: _Page = await client.http.get(_answer, path, params, headers, raw=True)
         if not page.instances and not (index and self._is_empty):
-            await self._check_permission(headers)
+            await self._check_permission(client, headers)
         self._is_empty = not page.instances
         return page
 
-    async def _check_permission(self, headers: dict[str, str]) -> None:
+    async def _check_permission(self, client: Client, headers: dict[str, str]) -> None:
         """Raises if the token may not read the service.
 
-        Consul leaves out of a list what may not be read.  It refuses to tell of one service.
+        Consul leaves out of a list what may not be read.  It refuses to tell of the defaults of one
+        service, whether there are any or not.
         """
-        path = f"/v1/agent/health/service/name/{self.query.service}"
-        await self._client.http.get(_refusal, path, headers=headers)
+        path = f"/v1/config/service-defaults/{self.query.service}"
+        params = [("dc", self.query.dc)] if self.query.dc else []
+        await client.http.get(_refusal, path, params, headers)
 
     def _take(self, page: _Page, _trusts: bool) -> None:
         report = listing_of(page.instances, self.query, self._near)
@@ -189,10 +199,10 @@ class _Watch:
             report = structs.replace(report, note=note)
         self._told(report)
 
-    async def _find_own_node(self) -> None:
+    async def _find_own_node(self, client: Client) -> None:
         """Ask how the agent's own node is called.  An agent that does not tell is no failure."""
         try:
-            about = await self._client.agent.self()
+            about = await client.agent.self()
             self._near, self._near_note = str(about["Config"]["NodeName"]), ""
         except defer.CancelledError:
             raise
@@ -284,13 +294,15 @@ class _Consul(Consul):
 
 def _answer(response: Any) -> _Page:
     """What is answered.  Raises UnusableError if it says nothing of the service."""
-    _, found = CB.json(index=True)(response)
-    headers = response.headers
+    headers, body = response.headers, response.body
+    if response.code != 200:
+        text = " ".join(body[:_MAX_TEXT].decode("utf-8", "replace").split())
+        raise UnusableError(f"{response.code} {text}")
     if headers.get("X-Consul-Results-Filtered-By-ACLs", "false") == "true":
         raise UnusableError("the token may not read all of the service")
     try:
-        return _Page(*read_index(headers), read_instances(found))
-    except ValueError as error:
+        return _Page(*read_index(headers), read_instances(body))
+    except (LookupError, ValueError) as error:
         raise UnusableError(f"the answer is no list of instances: {error}") from None
 
 

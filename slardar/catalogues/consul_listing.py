@@ -109,9 +109,12 @@ class Instance(
         return any(map(_is_maintenance, self.checks or ()))
 
 
-def read_instances(answer: object) -> tuple[Instance, ...]:
-    """The instances of an answer in plain JSON values.  Raises ValueError for anything else."""
-    return msgspec.convert(answer, tuple[Instance, ...])
+_decoder = msgspec.json.Decoder(tuple[Instance, ...])
+
+
+def read_instances(body: bytes) -> tuple[Instance, ...]:
+    """The instances of an answer in JSON.  Raises ValueError for anything else."""
+    return _decoder.decode(body)
 
 
 def listing_of(instances: Sequence[Instance], query: ConsulQuery, near: str = "") -> Report:

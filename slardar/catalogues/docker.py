@@ -32,6 +32,7 @@ from slardar.catalogues.http import TIMEOUT, Answer, AskError, Ended, Source, de
 from slardar.catalogues.pace import Pace
 from slardar.model.names import host_port, split_host_port
 from slardar.model.service import Origin
+from slardar.quiet import QuietPool
 from slardar.repeated import Lookups, Schedule
 
 __all__ = ["DEFAULT_HOST", "GATHER", "ROUND", "DockerCatalogue"]
@@ -197,10 +198,11 @@ class _Socket:
 
 def _place(reactor: Any, host: str) -> tuple[Source, str, str]:
     """What asks Docker, how its URLs begin, and the address of its host.  Raises AskError."""
+    pool = QuietPool(reactor, persistent=False)
     kind, _, rest = host.partition(":")
     if kind == "unix" and rest.startswith("/"):
         path = "/" + rest.lstrip("/")
-        agent = Agent.usingEndpointFactory(reactor, _Socket(reactor, path))
+        agent = Agent.usingEndpointFactory(reactor, _Socket(reactor, path), pool)
         return Source(reactor, agent), "http://docker", "127.0.0.1"
     found = split_host_port(rest.removeprefix("//").removesuffix("/"))
     if kind not in ("tcp", "http") or found is None:
@@ -208,7 +210,7 @@ def _place(reactor: Any, host: str) -> tuple[Source, str, str]:
     if os.environ.get("DOCKER_TLS_VERIFY"):
         raise AskError("DOCKER_TLS_VERIFY: Docker is not asked over TLS")
     return (
-        Source(reactor, Agent(reactor, connectTimeout=TIMEOUT)),
+        Source(reactor, Agent(reactor, connectTimeout=TIMEOUT, pool=pool)),
         f"http://{host_port(*found)}",
         found[0],
     )

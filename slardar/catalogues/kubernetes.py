@@ -27,6 +27,7 @@ from slardar.catalogues.http import TIMEOUT, AskError, Ended, Source, decoded
 from slardar.model.kubernetes_query import KubernetesQuery
 from slardar.model.names import host_port
 from slardar.model.service import Origin
+from slardar.quiet import QuietPool
 from slardar.repeated import Lookups, Schedule
 
 __all__ = ["ACCOUNT", "MARGIN", "WATCH", "KubernetesCatalogue"]
@@ -208,7 +209,8 @@ class KubernetesCatalogue(Catalogue):
                 headers["authorization"] = f"Bearer {token}"
         trusted = _trust(self._read("ca.crt")) if base.startswith("https:") else None
         policy = BrowserLikePolicyForHTTPS(trusted)
-        agent = Agent(self._reactor, policy, connectTimeout=TIMEOUT)
+        pool = QuietPool(self._reactor, persistent=False)
+        agent = Agent(self._reactor, policy, connectTimeout=TIMEOUT, pool=pool)
         namespace, _, name = followed.query.service.partition("/")
         place = f"{base}/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
         selector = urlencode({"labelSelector": f"kubernetes.io/service-name={name}"})

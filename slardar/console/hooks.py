@@ -315,7 +315,13 @@ def _shadow_text(report: dict[str, Any]) -> str:
 )
 @click.option("--as", "name", default="script.*", show_default=True, metavar="NAME")
 @_language_option
-@click.option("--client", default="127.0.0.1", show_default=True, help="The client's address.")
+@click.option("--client", default="127.0.0.1", show_default=True, help="Who is connected.")
+@click.option(
+    "--trusted",
+    multiple=True,
+    metavar="NETWORK",
+    help="A network whose X-Forwarded-For and the like are believed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
 def try_hook(
     file: str,
@@ -326,6 +332,7 @@ def try_hook(
     name: str,
     language: str | None,
     client: str,
+    trusted: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run the hook in FILE for one request, without a running slardar, and show what it does.
@@ -343,7 +350,7 @@ def try_hook(
         sources[module] = _text(place, _read(place))
     data = sys.stdin.buffer.read() if request_file == "-" else _read(request_file)
     try:
-        request = read_request(data, request_file, client)
+        request = read_request(data, request_file, client, trusted)
         body = read_body(data, request_file, request)
         reply = None
         if response_file is not None:

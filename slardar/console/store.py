@@ -22,8 +22,8 @@ from slardar.hooks.runner import Runner
 from slardar.interfaces import IForgetfulStore
 from slardar.model.change import TO_FILE, Change, StoredState, Value, differences
 from slardar.plugins import open_store, peek_store
-from slardar.stores.kept import hidden_url
 from slardar.stores.sqlite import SqliteStore
+from slardar.stores.urls import hidden_url
 
 __all__ = ["Report", "check_state", "copy_store", "read_store", "store"]
 

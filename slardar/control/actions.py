@@ -16,9 +16,9 @@ from twisted.internet import defer
 from slardar import __version__
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Settings
-from slardar.control.changes import Next, Receipt
+from slardar.control.changes import ApplyError, MovedError, Next, Receipt
 from slardar.control.conditions import Condition
-from slardar.control.configuration import ApplyError, Configuration, MovedError
+from slardar.control.configuration import Configuration
 from slardar.control.history import HistoryActions
 from slardar.control.hook_settings import HookSettingActions
 from slardar.control.hooks import HookActions

@@ -27,7 +27,7 @@ _PLAIN = frozenset(
     (
         *("backup", "fail_timeout", "max_conns", "max_fails", "state", "weight"),
         *("enable", "keepalive", "mode", "protected", "public", "read_timeout", "send_timeout"),
-        *("sensibility", "timeout", "try", "try_timeout", "typ"),
+        *("proxy_protocol", "sensibility", "timeout", "try", "try_timeout", "typ"),
     )
 )
 _ABSENT = object()

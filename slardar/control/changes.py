@@ -1,19 +1,41 @@
-"""A change that has been checked: what is stored, and what is served after it."""
+"""A change that has been checked: what is stored, what is served after it, and how it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
 from slardar.config import Settings
-from slardar.model.change import IN_FILE, TO_FILE, StoredState, Value
+from slardar.errors import SlardarError
+from slardar.events import Changed, Event, More
+from slardar.model.change import IN_FILE, TO_FILE, Author, Change, StoredState, Value
 from slardar.model.snapshot import Snapshot
 
-__all__ = ["Next", "NothingChanged", "Prepare", "Receipt", "shortened"]
+__all__ = [
+    "ApplyError",
+    "MovedError",
+    "Next",
+    "NothingChanged",
+    "Prepare",
+    "Receipt",
+    "or_none",
+    "shortened",
+]
 
 #: Things of one sort that a line of the log names, at most.
 _MAX_NAMED = 5
+#: Things of which one change tells in events of their own, at most.
+_MAX_EVENTS = 100
+
+
+class ApplyError(SlardarError):
+    """A change is in the store, but a part of the data plane could not take it."""
+
+
+class MovedError(SlardarError):
+    """Another process takes the changes now."""
 
 
 class Receipt(Struct, frozen=True):
@@ -59,6 +81,26 @@ class Next(Struct):
             return "returned to the file's"
         return "removed" if all(value.value is None for value in self.values) else "set"
 
+    def changes(self, who: str, now: float) -> Iterator[Change]:
+        """What the store keeps, as changes that ``who`` makes at ``now``, in epoch seconds."""
+        name, place = str(who), who.place if isinstance(who, Author) else ""
+        for one in self.values:
+            yield Change(one.kind, one.name, one.value, name, now, place)
+
+    def events(self, version: int, who: str) -> Iterator[Event]:
+        """What is told of the change: an event for each upstream that is served otherwise, and for
+        each other thing that was set."""
+        things = dict.fromkeys(
+            [
+                *(("upstream", name) for name in self.changed),
+                *((one.kind, one.name) for one in self.values),
+            ]
+        )
+        for kind, name in islice(things, _MAX_EVENTS):
+            yield Changed(kind, name, version, str(who))
+        if len(things) > _MAX_EVENTS:
+            yield More(version, len(things) - _MAX_EVENTS)
+
 
 def shortened(items: Iterable[str]) -> str:
     """The first five, and how many more there are."""
@@ -66,6 +108,14 @@ def shortened(items: Iterable[str]) -> str:
     text = ", ".join(named[:_MAX_NAMED])
     more = len(named) - _MAX_NAMED
     return f"{text} and {more} more" if more > 0 else text
+
+
+async def or_none(change: Awaitable[Receipt]) -> Receipt | None:
+    """The receipt of a change, or ``None`` if there was nothing to be changed."""
+    try:
+        return await change
+    except NothingChanged:
+        return None
 
 
 #: Checks a change against the present configuration, which nobody else changes meanwhile.

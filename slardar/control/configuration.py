@@ -5,19 +5,25 @@ in this order.  If a step fails, the steps after it are not taken.  Changes are 
 Every accepted change is a new version, even one that sets what was set already.  So every receipt
 names a version of its own, and it is on record who asked.
 
-A whole desired state is served in the same way, as one change: the file that was read again, a
-state of the store that somebody else has made, or an earlier state.  So are the servers that a
-catalogue lists for services; only the store is not told of them, for each node follows by itself.
+A whole desired state is served in the same way, as one change: the file that was read again, or an
+earlier state.  So is what others have written to the store (:mod:`slardar.control.store_watch`),
+and what catalogues list for services (:mod:`slardar.control.followed`).  During an upgrade changes
+wait (:mod:`slardar.control.handover`).
+
+The lock of changes keeps the order.  Each change holds it from its ``prepare`` until the plane has
+been given the snapshot.  Only who holds the lock writes to ``snapshot``, ``held``, ``failed`` and
+``settings``, so a ``prepare`` may read them and nothing changes before its commit.  It is not held
+while code is checked, nor until the workers have confirmed.
+
+The file is long, because the steps of a change are read as one text.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from itertools import islice
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from msgspec import structs
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,57 +31,55 @@ from twisted.python.failure import Failure
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Settings
 from slardar.control.audit import describe_change
-from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
+from slardar.control.changes import (
+    ApplyError,
+    Next,
+    NothingChanged,
+    Prepare,
+    Receipt,
+    or_none,
+)
 from slardar.control.checks import Checks, NotCheckedError, PrepareChecked, Question, Usage
 from slardar.control.conditions import Condition
 from slardar.control.desired import (
     Desired,
     file_differences,
+    first_desired,
     read_desired,
     served_state,
     what_file_says,
 )
+from slardar.control.followed import FollowedServices
+from slardar.control.handover import HandOver
 from slardar.control.origins import edited
-from slardar.control.others import loadable, values_at
 from slardar.control.status import ignored_keys
-from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError, printable
-from slardar.events import Changed, Event, More, Publish, Store, ignore
-from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
-from slardar.model.change import Author, Change, StoredState, Value, differences
+from slardar.control.store_trouble import StoreTrouble
+from slardar.control.store_watch import StoreWatch
+from slardar.errors import ConfigError, ConflictError, StoreError, printable
+from slardar.events import Publish, ignore
+from slardar.interfaces import IKeptStore, IPlane, IStore
+from slardar.model.change import Change, StoredState, Value, differences
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import Plugins
 from slardar.model.server import Upstream
-from slardar.model.service import Service, levels_of
+from slardar.model.service import Service
 from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
-from slardar.stores.kept import Trouble, hidden_url
+from slardar.stores.kept import Trouble
+from slardar.stores.urls import hidden_url
 
-__all__ = ["ApplyError", "Configuration", "MovedError"]
+__all__ = ["Configuration"]
 
 #: How often a change may be prepared again because other changes came while code was checked.
 _ATTEMPTS = 1000
-#: Things of which one change tells in events of their own, at most.
-_MAX_EVENTS = 100
 #: Parts of a state that are left out which the log names at once, and characters of a reason there:
 #: whoever writes to the store may write many, with long names.
 _MAX_LEFT_OUT = 20
 _MAX_REASON = 1000
-#: Who the log names for what others have written to the store.
-_OTHERS = "store"
-#: Who the log names for the servers that catalogues list.
-_CATALOGUE = "the catalogue"
 #: Who has changed what the file says, in the history.
 _FILE = "file"
 
 _log = Logger("slardar.control")
-
-
-class ApplyError(SlardarError):
-    """A change is in the store, but a part of the data plane could not take it."""
-
-
-class MovedError(SlardarError):
-    """Another process takes the changes now."""
 
 
 class Configuration:
@@ -108,32 +112,24 @@ class Configuration:
         if IKeptStore.providedBy(self.store):
             self.store_url = self.store.url
         self._lock = defer.DeferredLock()
-        self._has_moved = False
         #: The configuration that is served.
         self.snapshot = Snapshot.build(0, {}, (), settings.default_upstream)
         #: What the store holds.
         self.held = StoredState()
         #: The parts of the held state that are not in use: why, by key path.
         self.failed: dict[str, str] = {}
-        #: The newest state that the store has reported, if it has not been looked at yet.
-        self._reported: StoredState | None = None
-        self._is_taking = False
-        #: Hooks that others wrote and that could not be loaded may be good with a change made here.
-        self._tries_hooks = False
         self.service_watch = service_watch or ServiceWatch(None, {})
-        self.service_watch.changed = self._servers_changed
+        self._followed = FollowedServices(self, self.service_watch)
         #: The version from which to count on, if it is ahead of the store's.
         self.least_version = 0
-        #: The services whose servers may have changed, if they have not been looked at yet.
-        self._moved_services: set[str] = set()
-        self._is_following = False
         #: The settings that the store has on record, and when the present ones came.
         self._on_record: Settings | None = None
         self._read_at = clock()
         #: Tells of changes, and of the store.
         self.publish: Publish = ignore
-        #: What was last told of the store.
-        self._told_of_store: Trouble | None = None
+        self._trouble = StoreTrouble(self.store, clock, lambda event: self.publish(event))
+        self._others = StoreWatch(self, self.store, self._trouble)
+        self._handover = HandOver(self._lock, self.store, self._reopened)
 
     @property
     def usage(self) -> Usage:
@@ -167,7 +163,8 @@ class Configuration:
     async def _serve_state(self) -> None:
         self.store.keep_history(self.settings.history.versions)
         state: StoredState = await self.store.open()
-        desired = self._first_desired(state)
+        kept = self.store.kept if IKeptStore.providedBy(self.store) else None
+        desired = first_desired(self.settings, state, kept, self.plugins)
         self._leave_out(desired.failed)
         self.held = state
         self.service_watch.follow(desired.services)
@@ -189,18 +186,7 @@ class Configuration:
             await self.plane.check_stored(desired.hooks)
         await self.plane.apply(self.snapshot, list(desired.upstreams))
         self._keep()
-        self._watch()
-
-    def _first_desired(self, state: StoredState) -> Desired:
-        """What is to be served at the start.  For a part that cannot be read, it is what was served
-        of it before, if that is known."""
-        desired = read_desired(self.settings, state, self.plugins)
-        kept = self.store.kept if IKeptStore.providedBy(self.store) else None
-        if kept is None or not desired.failed:
-            return desired
-        before = read_desired(self.settings, kept, self.plugins)
-        served = before.snapshot(kept.version)
-        return read_desired(self.settings, state, self.plugins, kept, served, before.failed)
+        self._others.begin()
 
     def _keep(self) -> None:
         """Tell the store what is served, for the time when it is away."""
@@ -262,8 +248,7 @@ class Configuration:
         # The plane may still look up names for one when the next one comes.
         await self._lock.acquire()
         try:
-            if self._has_moved:
-                raise MovedError("slardar was upgraded meanwhile: ask again")
+            self._handover.check()
             if condition is not None:
                 condition.check(self.snapshot)
             following = prepare()
@@ -284,8 +269,7 @@ class Configuration:
         what = describe_change(before, following)
         if following.stored is None:
             held = await self._store_values(following, who)
-            # What was reported until now is the state that this commit made, or an older one.
-            self._reported = None
+            self._others.committed()
             version = held.version
         else:
             held = following.stored
@@ -293,7 +277,8 @@ class Configuration:
         self.snapshot = following.snapshot.at_version(version)
         self.settings = following.settings or self.settings
         if held is not self.held:
-            self._hold(held)
+            self.held = held
+            self._trouble.over()
         self.service_watch.follow(self.snapshot.services)
         if following.failed is None:
             for one in following.values:
@@ -310,13 +295,13 @@ class Configuration:
             who=who,
             what=f": {what}" if what else "",
         )
-        for event in _events(following, version, who):
+        for event in following.events(version, who):
             self.publish(event)
         if following.stored is None and (
             any(one.kind == "hook" for one in following.values)
             or self.snapshot.settings is not before.settings
         ):
-            self._try_hooks()
+            self._others.try_hooks()
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
             (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
@@ -332,7 +317,7 @@ class Configuration:
         said = self._not_on_record(settings, held)
         changes = [
             *(Change(one.kind, one.name, one.value, _FILE, self._read_at) for one in said),
-            *_made_by(following.values, who, self.clock()),
+            *following.changes(who, self.clock()),
         ]
         # Other slardars may have written to the store, and counted.
         version = max(self.snapshot.version, held.version) + 1
@@ -340,10 +325,12 @@ class Configuration:
             revision = await self.store.commit(held.revision, changes, version)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
-            if isinstance(error, StoreError) and self._kept_trouble is None:
-                self._tell_store("error", str(error))
+            if isinstance(error, StoreError):
+                self._trouble.refused(str(error))
             raise
-        self._on_record = settings
+        if revision != held.revision:
+            # Else the store is away, and has taken nothing.
+            self._on_record = settings
         return held.after(changes, version, revision)
 
     def _not_on_record(self, settings: Settings, held: StoredState) -> list[Value]:
@@ -365,33 +352,26 @@ class Configuration:
             )
         self.failed = dict(failed)
 
-    def _hold(self, state: StoredState) -> None:
-        """Note that the store holds this state, and that it is the one served."""
-        self.held = state
-        if self._told_of_store is not None:
-            self._told_of_store = None
-            self.publish(Store("back"))
+    def hold(self, state: StoredState, failed: Mapping[str, str] | None = None) -> None:
+        """Note that the store holds this state, and that it is the one served.
 
-    def _tell_store(self, status: Literal["error", "stale", "held"], reason: str) -> None:
-        """Tell what is wrong with the store, once."""
-        told = self._told_of_store
-        if told is None or (told.status, told.reason) != (status, reason):
-            since = told.since if told is not None and told.status == status else self.clock()
-            self._told_of_store = Trouble(status, since, reason)
-            self.publish(Store(status, reason))
+        ``failed`` are its parts that are not in use; ``None``: they are the ones of before.  Called
+        with the lock held.
+        """
+        self.held = state
+        self._trouble.over()
+        if failed is not None:
+            self._leave_out(failed)
+        self._keep()
 
     @property
     def store_trouble(self) -> Trouble | None:
         """What is wrong with the store; ``None`` if nothing is known to be."""
-        return self._kept_trouble or self._told_of_store
+        return self._trouble.shown
 
-    @property
-    def _kept_trouble(self) -> Trouble | None:
-        """What a store that lives elsewhere says of itself."""
-        if not IKeptStore.providedBy(self.store):
-            return None
-        trouble: Trouble | None = self.store.trouble
-        return trouble
+    def followed(self, service: Service) -> Upstream:
+        """The upstream of a service, with the servers that it has now."""
+        return self._followed.upstream(service)
 
     def _not_applied(self, failure: Any, following: Next, version: int) -> None:
         _log.failure(
@@ -432,7 +412,8 @@ class Configuration:
                 raise NothingChanged
             return self._change_to(self._desired(self.settings, state), values, checks)
 
-        return _or_none(self.change_checked(prepare, who, wait, condition))
+        made = self.change_checked(prepare, who, wait, condition)
+        return defer.ensureDeferred(or_none(made))
 
     def take_settings(self, settings: Settings, who: str) -> defer.Deferred[Receipt | None]:
         """Use other settings: serve their upstreams, routes and default upstream wherever the store
@@ -457,7 +438,7 @@ class Configuration:
             return following
 
         before = self.settings
-        receipt = await _or_none(self.change_checked(prepare, who))
+        receipt = await or_none(self.change_checked(prepare, who))
         self.store.keep_history(settings.history.versions)
         for place in edited(before, settings, self.held, self.snapshot):
             _log.warn(
@@ -471,7 +452,7 @@ class Configuration:
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
         read, unless that part is left out already, or is a setting of hooks."""
-        desired = self._read_desired(settings, state)
+        desired = self.read_state(settings, state)
         problems = [
             reason
             for where, reason in desired.failed.items()
@@ -481,7 +462,7 @@ class Configuration:
             raise ConfigError(problems)
         return desired
 
-    def _read_desired(
+    def read_state(
         self, settings: Settings, state: StoredState, held: StoredState | None = None
     ) -> Desired:
         """What is to be served for these.  Of a part that cannot be read, what is served stays."""
@@ -518,76 +499,6 @@ class Configuration:
         names = desired.changed(self.snapshot)
         return Next(values, snapshot, names, failed=desired.failed)
 
-    # What others write to the store.
-
-    def _watch(self) -> None:
-        if IWatchedStore.providedBy(self.store):
-            self.store.watch(self._others_wrote, self._store_away)
-
-    def _store_away(self, reason: str) -> None:
-        """Called by the store when it cannot be reached, or holds a state back."""
-        trouble = self._kept_trouble
-        self._tell_store("stale" if trouble is None else trouble.status, reason)
-
-    def _others_wrote(self, state: StoredState) -> None:
-        """Called by the store when it holds another state; see
-        :class:`slardar.interfaces.IWatchedStore`."""
-        self._reported = state
-        self._take()
-
-    def _try_hooks(self) -> None:
-        """Look again at the hooks that others wrote and that could not be loaded."""
-        if any(where.startswith("hooks.") for where in self.failed):
-            self._tries_hooks = True
-            self._take()
-
-    def _take(self) -> None:
-        if not self._is_taking:
-            self._is_taking = True
-            taken = defer.ensureDeferred(self._take_reported())
-            taken.addErrback(
-                lambda failure: _log.failure("a state of the store is not served", failure=failure)
-            )
-
-    async def _take_reported(self) -> None:
-        """Serve the newest state that was reported, until there is no newer one."""
-        try:
-            while self._reported is not None or self._tries_hooks:
-                await _or_none(self.change_checked(self._next_reported, _OTHERS, False))
-        except MovedError:
-            pass
-        finally:
-            self._is_taking = False
-
-    def _next_reported(self, checks: Checks) -> Next:
-        """The change to the newest state that was reported."""
-        state, held = self._reported or self.held, self.held
-        if self._tries_hooks:
-            held = structs.replace(held, hooks={})
-        elif state.revision == held.revision:
-            # The echo of a change made here.
-            self._hold(state)
-            self._keep()
-            self._reported = None
-            raise NothingChanged
-        desired = self._read_desired(self.settings, state, held)
-        desired = loadable(desired, self.snapshot, self.on_error, checks)
-        self._reported, self._tries_hooks = None, False
-        if desired.is_served(self.snapshot):
-            self._hold(state)
-            self._leave_out(desired.failed)
-            self._keep()
-            raise NothingChanged
-        values = [one for one in differences(self.held, state) if one.path not in desired.failed]
-        mended = self.failed.keys() - desired.failed.keys()
-        return Next(
-            values or list(values_at(mended, state)) or [Value("file", "", None)],
-            desired.snapshot_after(self.snapshot, self.snapshot.version + 1),
-            desired.changed(self.snapshot),
-            stored=state,
-            failed=desired.failed,
-        )
-
     def accept(
         self, who: str, wait: bool = True, condition: Condition | None = None
     ) -> defer.Deferred[Receipt]:
@@ -596,76 +507,8 @@ class Configuration:
 
         Fails as other changes do; with ConflictError if no state is held back.
         """
-
-        def prepare(checks: Checks) -> Next:
-            state = self.store.waiting if IKeptStore.providedBy(self.store) else None
-            if state is None:
-                raise ConflictError("no state of the store is held back")
-            desired = self._read_desired(self.settings, state, self.held)
-            desired = loadable(desired, self.snapshot, self.on_error, checks)
-            # The names are for the history: the store itself does not change.
-            value = Value("file", "", {"upstreams": desired.changed(self.snapshot)})
-            return Next(
-                [value],
-                desired.snapshot(self.snapshot.version + 1),
-                desired.changed(self.snapshot),
-                onto=state,
-                failed=desired.failed,
-            )
-
-        return defer.ensureDeferred(self.change_checked(prepare, who, wait, condition))
-
-    # The servers of services.
-
-    def followed(self, service: Service) -> Upstream:
-        """The upstream of a service, with the servers that it has now."""
-        known, levels = None, self.service_watch.levels(service)
-        before = self.snapshot.services.get(service.name)
-        if before is not None:
-            known = self.snapshot.upstreams[service.name]
-            if levels is None:
-                levels = levels_of(known, before.each_server)
-        upstream = service.upstream(levels or ())
-        return upstream if known is None or known.digest != upstream.digest else known
-
-    def _servers_changed(self, names: Collection[str]) -> None:
-        """Called when these services may have other servers."""
-        self._moved_services.update(names)
-        if not self._is_following:
-            self._is_following = True
-            taken = defer.ensureDeferred(self._follow_services())
-            taken.addErrback(
-                lambda failure: _log.failure("servers of services are not served", failure=failure)
-            )
-
-    async def _follow_services(self) -> None:
-        """Serve the servers that services have now, until none has other ones."""
-        try:
-            while self._moved_services:
-                try:
-                    await _or_none(self.change(self._next_followed, _CATALOGUE))
-                except ApplyError:
-                    pass  # it has been logged
-        except MovedError:
-            pass
-        finally:
-            self._is_following = False
-
-    def _next_followed(self) -> Next:
-        """The change to the servers that services have now."""
-        names, self._moved_services = self._moved_services, set()
-        before = snapshot = self.snapshot
-        for name in sorted(names):
-            service = before.services.get(name)
-            if service is not None:
-                upstream = self.followed(service)
-                if upstream is not before.upstreams[name]:
-                    snapshot = snapshot.with_upstream(upstream)
-        changed = [name for name in sorted(names) if _differs(name, before, snapshot)]
-        if not changed:
-            raise NothingChanged
-        values = [Value("service", name, before.services[name].source) for name in changed]
-        return Next(values, snapshot, changed, stored=self.held)
+        accepted = self.change_checked(self._others.accepted, who, wait, condition)
+        return defer.ensureDeferred(accepted)
 
     # The upgrade in place.
 
@@ -676,82 +519,26 @@ class Configuration:
         Fires with the state of a store that forgets, so that another process can take it over; with
         ``None`` for other stores.
         """
-        return defer.ensureDeferred(self._hand_over())
-
-    async def _hand_over(self) -> StoredState | None:
-        await self._lock.acquire()
-        if IForgetfulStore.providedBy(self.store):
-            state: StoredState = self.store.state
-            return state
-        try:
-            await self.store.close()
-        except BaseException:
-            self._lock.release()
-            raise
-        return None
+        return self._handover.hand_over()
 
     def take_back(self) -> defer.Deferred[None]:
         """Open the store again, and go on with the changes that wait.
 
         Fails with StoreError if it cannot be opened; changes fail then, too.
         """
-        return defer.ensureDeferred(self._take_back())
+        return self._handover.take_back()
 
-    async def _take_back(self) -> None:
-        try:
-            if not IForgetfulStore.providedBy(self.store):
-                state: StoredState = await self.store.open()
-                # While the store is away, the state is the one that is served.
-                if state.revision != self.held.revision and self._kept_trouble is None:
-                    self._others_wrote(state)
-                self._watch()
-        finally:
-            self._lock.release()
+    def _reopened(self, state: StoredState) -> None:
+        # While the store is away, the state is the one that is served.
+        if state.revision != self.held.revision and self._trouble.of_store is None:
+            self._others.reported(state)
+        self._others.begin()
 
     def moved(self) -> None:
         """Another process has the store for good.  The changes that wait fail with MovedError, and
         so do all that come later."""
-        self._has_moved = True
         self.service_watch.stop()
-        self._lock.release()
-
-
-def _made_by(values: Iterable[Value], who: str, now: float) -> Iterator[Change]:
-    """The changes to these values that somebody makes now."""
-    name, place = str(who), who.place if isinstance(who, Author) else ""
-    for one in values:
-        yield Change(one.kind, one.name, one.value, name, now, place)
-
-
-def _events(following: Next, version: int, who: str) -> Iterator[Event]:
-    """What a change is told as: an event for each upstream that is served otherwise, and for each
-    other thing that was set."""
-    things = dict.fromkeys(
-        [
-            *(("upstream", name) for name in following.changed),
-            *((one.kind, one.name) for one in following.values),
-        ]
-    )
-    for kind, name in islice(things, _MAX_EVENTS):
-        yield Changed(kind, name, version, str(who))
-    if len(things) > _MAX_EVENTS:
-        yield More(version, len(things) - _MAX_EVENTS)
-
-
-def _or_none(change: Awaitable[Receipt]) -> defer.Deferred[Receipt | None]:
-    """The receipt of a change, or ``None`` if there was nothing to be changed."""
-
-    async def receipt() -> Receipt | None:
-        try:
-            return await change
-        except NothingChanged:
-            return None
-
-    return defer.ensureDeferred(receipt())
-
-
-def _differs(name: str, before: Snapshot, after: Snapshot) -> bool:
-    return before.upstreams.get(name) is not after.upstreams.get(name)
+        self._handover.moved()
 
 
 def _tell_inert(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

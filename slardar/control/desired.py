@@ -2,7 +2,8 @@
 
 The start uses this, and so does every change to a whole state.  Upstreams, routes, hooks and
 settings that stay the same remain the same objects: only what differs is parsed again, and workers
-are told of nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s.
+are told of nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s, and a
+tenth of it if the values of the others are the same objects as before.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from slardar.model.snapshot import Route, Snapshot
 __all__ = [
     "Desired",
     "file_differences",
+    "first_desired",
     "read_desired",
     "read_hook_settings",
     "same_or",
@@ -184,6 +186,25 @@ def read_desired(
         values,
         reader.failed,
     )
+
+
+def first_desired(
+    settings: Settings,
+    state: StoredState,
+    kept: StoredState | None,
+    plugins: Plugins | None = None,
+) -> Desired:
+    """What is to be served at the start.
+
+    ``kept`` is the state that was served last, if it is known.  Of a part that cannot be read, what
+    was served of it then is served again.
+    """
+    desired = read_desired(settings, state, plugins)
+    if kept is None or not desired.failed:
+        return desired
+    before = read_desired(settings, kept, plugins)
+    served = before.snapshot(kept.version)
+    return read_desired(settings, state, plugins, kept, served, before.failed)
 
 
 def _is_stored(state: StoredState, name: str) -> bool:

@@ -16,8 +16,8 @@ from msgspec import Struct
 from twisted.web import http
 
 from slardar.control.auth import RefusedError
+from slardar.control.changes import ApplyError, MovedError
 from slardar.control.conditions import PreconditionError
-from slardar.control.configuration import ApplyError, MovedError
 from slardar.errors import (
     ConfigError,
     ConflictError,

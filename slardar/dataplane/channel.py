@@ -27,6 +27,7 @@ from slardar.dataplane.pollable import Batched
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, Step
+from slardar.http1.proxy_header import Ends
 
 __all__ = ["Channel", "reset_when_closed"]
 
@@ -115,6 +116,13 @@ class Channel(ChannelBase, Batched):
     def wait(self, seconds: float) -> None:
         """See the base."""
         self.deadline = self._poller.clock.now + seconds
+
+    def both_ends(self) -> Ends:
+        """See the base.  The kernel is asked once."""
+        ends = self.ends
+        if ends is None:
+            ends = self.ends = ends_of(self.sock)
+        return ends
 
     # Writing.
 
@@ -491,6 +499,17 @@ class Channel(ChannelBase, Batched):
         """A bug was met while an event was handled: the protocol cleans up."""
         self.protocol.lost(self, "internal error")
         self.close()
+
+
+def ends_of(sock: socket.socket) -> Ends:
+    """The two ends of a connection, as the kernel knows them."""
+    if sock.family == socket.AF_UNIX:
+        return Ends()
+    try:
+        client, local = sock.getpeername(), sock.getsockname()
+    except OSError:
+        return Ends()  # the connection is broken
+    return Ends(client[0], client[1], local[0], local[1])
 
 
 def reset_when_closed(sock: socket.socket) -> None:

@@ -12,14 +12,17 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
+from slardar.dataplane.greeting import Greeting
 from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.listener_kinds import Connection, ListenerKind, find_kind
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.http1.interfaces import ChannelProtocol, PlaneBase, TunnelBase
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import RequestRecord
 from slardar.model.listener import ListenerSpec
+from slardar.model.networks import read_address
 
 __all__ = ["DRAIN_GRACE", "Clients"]
 
@@ -100,7 +103,8 @@ class Clients:
         there is no such protocol.
         """
         self.listener_ids.add(listener.id)
-        accepted = partial(self.accepted, find_kind(self._kinds, listener), listener)
+        accept = self.accepted_behind if listener.proxy_protocol else self.accepted
+        accepted = partial(accept, find_kind(self._kinds, listener), listener)
         self.listeners.append(Listener(self._poller, sock, accepted, exclusive, self._exhausted))
 
     def own(self) -> None:
@@ -123,10 +127,39 @@ class Clients:
         self, kind: ListenerKind, listener: ListenerSpec, sock: socket.socket, address: bytes
     ) -> None:
         """Serve a client that a listener has accepted; ``address`` is without port."""
-        self.connected.add(kind.serve(self._plane, self._poller, sock, address, listener))
+        self._connected(kind.serve(self._plane, self._poller, sock, address, listener))
+
+    def accepted_behind(
+        self, kind: ListenerKind, listener: ListenerSpec, sock: socket.socket, address: bytes
+    ) -> None:
+        """Serve a client of a proxy, whose connection a listener has accepted, once the proxy
+        has told the client's address.
+
+        If the settings name the proxies that are believed, it must be one of them.
+        """
+        trusted = self._plane.trusted
+        if not (trusted.is_empty or trusted.have(read_address(address))):
+            sock.close()
+            self._plane.turned_away(address, listener, "its peer is none of the trusted proxies")
+            return
+        greeting = Greeting(self._plane, address, listener, partial(self._greeted, kind))
+        greeting.begin(self._poller, sock)
+        self._connected(greeting)
+
+    def _connected(self, connection: Connection) -> None:
+        self.connected.add(connection)
         self.accepts += 1
         if len(self.connected) + len(self.tunnels) >= self.at_most:
             self._look_whether_full()
+
+    def _greeted(
+        self, kind: ListenerKind, greeting: Greeting, sock: socket.socket, ends: Ends | None
+    ) -> None:
+        """A proxy has told whose connection it is: the client's, or its own."""
+        self.connected.discard(greeting)
+        address = greeting.address if ends is None else ends.client.encode("ascii")
+        listener = greeting.listener
+        self.connected.add(kind.serve(self._plane, self._poller, sock, address, listener, ends))
 
     def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""

@@ -75,6 +75,8 @@ class Contact(ChannelProtocol):
     # From the channel.
 
     def connected(self, channel: ChannelBase) -> None:
+        if self._run.header:
+            channel.write(self._run.header)
         self._go_on(channel, "connected")
 
     def received(self, channel: ChannelBase, data: Bytes) -> None:
@@ -117,10 +119,12 @@ class Contact(ChannelProtocol):
 class HeartbeatRun:
     """One heartbeat of one server, on all its addresses at the same time."""
 
-    __slots__ = ("_open", "_results", "owner", "size")
+    __slots__ = ("_open", "_results", "header", "owner", "size")
 
-    def __init__(self, owner: HeartbeatOwner) -> None:
+    def __init__(self, owner: HeartbeatOwner, header: bytes = b"") -> None:
         self.owner = owner
+        #: What is sent on each connection before the probe begins.
+        self.header: bytes = header
         self._open: list[Contact] = []
         self._results: list[Result] = []
         #: How many connections it has made.

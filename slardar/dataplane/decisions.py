@@ -30,6 +30,7 @@ from slardar.dataplane.explanation import (
 from slardar.dataplane.plane_hooks import PlaneHooks
 from slardar.dataplane.selection import Selection
 from slardar.hooks.rehearsal import HookEffect, short
+from slardar.http1.forwarded import settle
 from slardar.http1.heads import BadMessage
 from slardar.http1.interfaces import Clock
 from slardar.http1.record import BY_HOOK, AttemptRecord, DecisionNote, RequestRecord
@@ -266,11 +267,14 @@ class Decisions:
 
 
 def _before(request: Request) -> Request | None:
-    """The request as its client sent it; ``None`` if that is not known."""
+    """The request as its client sent it, without what was not believed; ``None`` if that is not
+    known."""
     try:
-        return parse_request(request.head, 10_000, len(request.head))
+        before = parse_request(request.head, 10_000, len(request.head))
     except (BadMessage, IndexError):
         return None
+    settle(before, None if request.told is None else request.told.trusted)
+    return before
 
 
 def _attempt(about: AttemptRecord, began: float) -> AttemptTold:

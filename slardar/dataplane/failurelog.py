@@ -34,12 +34,13 @@ _HEARTBEATS = "heartbeats"
 
 _log = Logger("slardar.dataplane")
 
-#: Upstream, server, status and reason.
+#: Upstream, server, status and reason; for a connection that was closed without a reply the
+#: listener as server, and no status.
 _Kind = tuple[str, str, int, str]
 
 
 class RefusalLog:
-    """Logs the replies that slardar makes itself.
+    """Logs the replies that slardar makes itself, and the connections that get none.
 
     There is one line for each upstream, server, status and reason, and after ten seconds
     one more that says how many followed.  ``call_later`` is the reactor's.
@@ -61,24 +62,40 @@ class RefusalLog:
         them are one kind.
         """
         kind = (upstream, server, status, reason if upstream or status != 502 else "")
+        if self._is_new(kind):
+            _log.warn(
+                "{status} for a request: {where}{reason}",
+                status=status,
+                where=_where(upstream, server),
+                reason=reason,
+                upstream=upstream,
+                server=server,
+            )
+
+    def note_closed(self, listener: str, reason: str, client: str) -> None:
+        """A connection to this listener was closed without a reply, for this reason."""
+        if self._is_new(("", listener, 0, reason)):
+            _log.warn(
+                "a connection from {client} to {listener} was closed: {reason}",
+                client=client,
+                listener=listener,
+                reason=reason,
+            )
+
+    def _is_new(self, kind: _Kind) -> bool:
+        """Count one of this kind; True for the first one, which is to be logged."""
         more = self._more.get(kind)
         if more is not None:
             self._more[kind] = more + 1
-            return
+            return False
         if self._timer is None:
             self._timer = self._call_later(_PERIOD, self.flush)
-        if len(self._more) >= _MAX_KINDS:
+        # There are few kinds of connections that are closed: nobody's words are in them.
+        if len(self._more) >= _MAX_KINDS and kind[2]:
             self._others += 1
-            return
+            return False
         self._more[kind] = 0
-        _log.warn(
-            "{status} for a request: {where}{reason}",
-            status=status,
-            where=_where(upstream, server),
-            reason=reason,
-            upstream=upstream,
-            server=server,
-        )
+        return True
 
     def flush(self) -> None:
         """End the period: log how many more refusals there were."""
@@ -88,7 +105,16 @@ class RefusalLog:
         if timer is not None and timer.active():
             timer.cancel()
         for (upstream, server, status, reason), count in more.items():
-            if count:
+            if count and not status:
+                _log.warn(
+                    "{count} more connections to {listener} were closed within {seconds:g} s: "
+                    "{reason}",
+                    count=count,
+                    listener=server,
+                    seconds=_PERIOD,
+                    reason=reason,
+                )
+            elif count:
                 _log.warn(
                     "{status} for {count} more requests within {seconds:g} s: {where}{reason}",
                     status=status,

@@ -30,6 +30,7 @@ from slardar.health.heartbeats import Beats, places_to_check
 from slardar.health.probes.base import Probe, Result, failed
 from slardar.health.shared import Place
 from slardar.health.verdicts import Heartbeat, by_upstream
+from slardar.http1.proxy_header import LOCAL
 from slardar.model.server import ProbeOptions, Upstream
 
 __all__ = ["Heartbeats", "ProbeFinder", "connections_at_most"]
@@ -103,6 +104,7 @@ class _Group:
 
     __slots__ = (
         "beats",
+        "header",
         "heartbeats",
         "interval",
         "is_logged",
@@ -118,6 +120,8 @@ class _Group:
         self.beats = beats
         self.interval = 0.0
         self.options: ProbeOptions | None = None
+        #: The PROXY protocol header at the beginning of a connection; empty for none.
+        self.header: bytes = b""
         #: A :class:`slardar.health.probes.base.Probe`, or a user's object with its methods.
         self.probe: Any = None
         self.watches: dict[Place, _Watch] = {}
@@ -301,9 +305,11 @@ class Heartbeats:
             for beat in group.beats.take(upstream, now):
                 self._note_new(name, (beat.host, beat.port))
         interval = upstream.interval or self._settings.interval
-        other_probe = upstream.probe != group.options
+        header = LOCAL[upstream.proxy_protocol]
+        other_probe = upstream.probe != group.options or header != group.header
         other_interval = interval != group.interval
         group.probe, group.options, group.interval = probe, upstream.probe, interval
+        group.header = header
         group.is_logged = False
         new: list[_Watch] = []
         for place in places:
@@ -402,7 +408,7 @@ class Heartbeats:
             if not addresses:
                 self._ended(watch, failed("its name has no address"))
                 return
-        run = watch.run = HeartbeatRun(watch)
+        run = watch.run = HeartbeatRun(watch, group.header)
         try:
             run.begin(self._connect, group.probe, addresses, watch.place[1])
         except Shortage:

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from slardar.dataplane.pollable import Pollable
 from slardar.dataplane.poller import Poller
+from slardar.model.networks import UNIX, peer_address
 
 __all__ = ["Listener"]
 
@@ -110,7 +111,7 @@ class Listener(Pollable):
             self._exhausted(error)
             return False
         sock.setblocking(False)
-        self._accepted(sock, _client(address[0]) if self._tcp else b"unix:")
+        self._accepted(sock, peer_address(address[0]) if self._tcp else UNIX)
         return True
 
     def event(self, events: int) -> None:
@@ -171,10 +172,3 @@ class Listener(Pollable):
             self._poller.watch(self, events)
         else:
             self._poller.unwatch(self)
-
-
-def _client(host: str) -> bytes:
-    """The address as headers show it: an IPv4 client of an IPv6 socket as IPv4."""
-    if host[:7] == "::ffff:" and "." in host:
-        host = host[7:]
-    return host.encode("ascii")

@@ -16,6 +16,7 @@ from slardar.dataplane.poller import Poller
 from slardar.errors import ConfigError
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelBase, ChannelProtocol, PlaneBase
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import RequestRecord
 from slardar.model.listener import HTTP, ListenerSpec
 
@@ -69,11 +70,17 @@ class ListenerKind(NamedTuple):
         sock: socket.socket,
         address: bytes,
         listener: ListenerSpec,
+        ends: Ends | None = None,
     ) -> Connection:
-        """Serve a connection that ``listener`` has accepted."""
+        """Serve a connection that ``listener`` has accepted.
+
+        ``ends`` are those that a PROXY protocol header has told.
+        """
         connection = self.make_connection(plane, address, listener)
         protocol = cast("ChannelProtocol", connection)
-        connection.attach(self.make_channel(poller, sock, protocol, listener))
+        channel = self.make_channel(poller, sock, protocol, listener)
+        channel.ends = ends
+        connection.attach(channel)
         return connection
 
 

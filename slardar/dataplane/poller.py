@@ -192,6 +192,12 @@ class Poller:
         else:
             channel.sock.close()
 
+    def let_go(self, channel: Pollable) -> None:
+        """Forget the channel and leave its socket open, for another channel to be made on."""
+        if self._has(channel):
+            del self._channels[channel.fd]
+            self._epoll.unregister(channel.fd)
+
     def _has(self, channel: Pollable) -> bool:
         return self._channels.get(channel.fd) is channel
 

@@ -41,11 +41,16 @@ class Pool(PoolBase):
     A server whose name has several addresses is used at all of them in turn: at those of
     IPv4, and at those of IPv6 while no connection can be made to any of IPv4.
 
+    With ``proxy_protocol`` each connection begins with a PROXY protocol header of this version,
+    which tells a client.  Such a connection is used again for requests with the same header
+    only, as in HAProxy: those that came over the same connection of the same client.
+
     ``make_channel`` makes the channels of new connections.
     """
 
     __slots__ = (
         "_avoided",
+        "_is_plain",
         "_kept",
         "_make_channel",
         "_mark",
@@ -59,6 +64,7 @@ class Pool(PoolBase):
         "idle",
         "limit",
         "port",
+        "proxy_protocol",
     )
 
     def __init__(
@@ -77,6 +83,10 @@ class Pool(PoolBase):
         #: resolved.
         self.addresses: list[tuple[int, str]] = literal_address(host)
         self._several: bool = False
+        #: The version of the PROXY protocol header; 0: there is none.
+        self.proxy_protocol: int = 0
+        #: One address, and no header: any idle connection serves any request.
+        self._is_plain: bool = True
         #: How many requests have taken their turn at several addresses.
         self._turn: int = 0
         #: A number for each address: its channels have it as their ``mark``.  An address that
@@ -98,8 +108,8 @@ class Pool(PoolBase):
 
     def acquire(self, protocol: ChannelProtocol, fresh: bool, check: bool) -> ChannelBase | None:
         """See the base."""
-        if self._several:
-            return self._acquire_in_turn(protocol, fresh, check)
+        if not self._is_plain:
+            return self._acquire_fitting(protocol, fresh, check)
         if not fresh:
             idle = self.idle
             while idle:
@@ -113,18 +123,20 @@ class Pool(PoolBase):
         self.shortage = ""
         return self._connect(protocol, self.addresses[0]) if self.addresses else None
 
-    def _acquire_in_turn(
+    def _acquire_fitting(
         self, protocol: ChannelProtocol, fresh: bool, check: bool
     ) -> ChannelBase | None:
-        """A channel to the address whose turn it is."""
+        """A channel to the address whose turn it is, with the header of this protocol."""
         self.shortage = ""
+        version = self.proxy_protocol
+        header = protocol.proxy_header(version) if version else b""
         for _ in range(len(self.addresses)):
             address = self._next_address()
             if not fresh:
                 mark = self._marks[address]
                 # From the newest on.
                 for channel in self.idle[::-1]:
-                    if channel.mark != mark:
+                    if channel.mark != mark or channel.introduced != header:
                         continue
                     self.idle.remove(channel)
                     if channel.arriving or (check and not channel.is_quiet()):
@@ -134,6 +146,9 @@ class Pool(PoolBase):
                     return channel
             made = self._connect(protocol, address)
             if made is not None or self.shortage:
+                if made is not None and version:
+                    made.introduced = header
+                    made.protocol = _Introduction(protocol)
                 return made
             # Such as an IPv6 address on a machine without IPv6.
             self._avoid(address)
@@ -157,14 +172,16 @@ class Pool(PoolBase):
 
     def release(self, channel: ChannelBase) -> None:
         """See the base.  It is closed if it cannot be used again."""
-        if (
-            self.closed
-            or len(self.idle) >= self.limit
-            or channel.at_end
-            or channel.mark not in self._kept
-        ):
+        if self.closed or channel.at_end or channel.mark not in self._kept:
             channel.close()
             return
+        if len(self.idle) >= self.limit:
+            if not self.proxy_protocol or not self.limit:
+                channel.close()
+                return
+            # The oldest one's client may be gone; any other channel here is not for the client
+            # of this one.
+            self.idle.pop(0).close()
         channel.protocol = self
         channel.eager = False
         channel.wait(IDLE_SECONDS)
@@ -195,6 +212,7 @@ class Pool(PoolBase):
             marks[address] = mark
         self.addresses, self._marks = addresses, marks
         self._several = len(addresses) > 1
+        self._is_plain = not self._several and not self.proxy_protocol
         self._preferred = _of_first_family(addresses)
         self._turn = 0
         for address in [one for one in self._avoided if one not in marks]:
@@ -205,6 +223,22 @@ class Pool(PoolBase):
         for channel in idle:
             if channel.mark not in kept:
                 channel.close()
+
+    def set_proxy_protocol(self, version: int) -> None:
+        """Begin connections with a header of this version from now on; 0: with none.
+
+        With another version before, idle connections are closed now, and busy ones once they
+        are released.
+        """
+        if version == self.proxy_protocol:
+            return
+        self.proxy_protocol = version
+        self._is_plain = not self._several and not version
+        for address in self._marks:
+            self._mark += 1
+            self._marks[address] = self._mark
+        self._kept = set(self._marks.values())
+        self.drop_idle()
 
     def set_limit(self, limit: int) -> None:
         """Keep ``limit`` idle connections at most.  If there are more, close the oldest."""
@@ -263,6 +297,28 @@ class Pool(PoolBase):
         except ValueError:
             pass
         channel.close()
+
+
+class _Introduction(ChannelProtocol):
+    """Stands for the protocol of a channel that is being connected, and sends the header."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: ChannelProtocol) -> None:
+        self._protocol = protocol
+
+    def connected(self, channel: ChannelBase) -> None:
+        protocol = self._protocol
+        channel.protocol = protocol
+        # In one packet with the head of the request.
+        channel.write_soon(channel.introduced)
+        protocol.connected(channel)
+
+    def lost(self, channel: ChannelBase, message: str) -> None:
+        self._protocol.lost(channel, message)
+
+    def late(self, channel: ChannelBase) -> None:
+        self._protocol.late(channel)
 
 
 def _of_first_family(addresses: list[tuple[int, str]]) -> list[tuple[int, str]]:

@@ -44,6 +44,7 @@ from slardar.events import Publish, ignore
 from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
+from slardar.http1.forwarded import came_from
 from slardar.http1.heads import BadMessage
 from slardar.http1.interfaces import (
     ChannelBase,
@@ -53,13 +54,16 @@ from slardar.http1.interfaces import (
     Reminder,
     SelectionBase,
     TunnelBase,
+    request_ended,
 )
-from slardar.http1.record import RequestRecord
+from slardar.http1.own_replies import NO_REPLY
+from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.request import Request, parse_request
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
 from slardar.model.live import Live, Peer, ServerLive
+from slardar.model.networks import Networks, peer_address
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
 from slardar.observers.counted import Counted, counted_in
@@ -287,6 +291,8 @@ class DataPlane(Router):
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""
         limits, timeouts = settings.limits, settings.timeouts
+        self.trusted = Networks(settings.trusted)
+        self.sends_forwarded = settings.forwarded
         self.max_head = limits.head
         self.max_url = limits.url
         self.max_headers = limits.headers
@@ -534,7 +540,8 @@ class DataPlane(Router):
             before = parse_request(head, self.max_headers, self.max_url)
         except BadMessage as error:
             raise ConfigError(error.message) from None
-        request.address = before.address = client.encode("ascii")
+        for one in (request, before):
+            came_from(one, peer_address(client), self.trusted)
         rehearsal = self._plane_hooks.rehearsal(self._snapshot.hooks, request)
         hooked = None if rehearsal is None else rehearsal.run()
         answer = None if hooked is None else hooked.answer
@@ -644,6 +651,15 @@ class DataPlane(Router):
     def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel is closed."""
         self._clients.tunnel_closed(tunnel)
+
+    def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
+        """A connection got no reply; see the base."""
+        self.refused(NO_REPLY)
+        self._refusals.note_closed(listener.id, reason, client.decode("latin-1"))
+        if self.observer is not None:
+            record = RequestRecord(client, None, self.clock.now, listener.id)
+            record.status, record.answered_by, record.error = NO_REPLY, BY_SLARDAR, reason
+            request_ended(self, record)
 
     def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""

@@ -268,7 +268,7 @@ def _is_local(request: Request) -> bool:
     address = request.address
     if not address.startswith((b"127.", b"unix:", b"::ffff:127.")) and address != b"::1":
         return False
-    return request.forwarded_for is None and request.get_header("forwarded") is None
+    return request.told is None or not request.told.by_client
 
 
 #: What others are told, and where a request has failed, not its client.

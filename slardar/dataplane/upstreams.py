@@ -298,6 +298,7 @@ class Upstreams:
                     pool.pending = not lookup.called
                     lookup.addCallback(self._looked_up, name, key, pool)
             peer.pool = pool
+            pool.set_proxy_protocol(upstream.proxy_protocol)
             # Draining: requests under way finish, no connection is kept.
             pool.set_limit(upstream.keepalive if key in up else 0)
         if not any(peer.pool.pending for peer in selection.peers):

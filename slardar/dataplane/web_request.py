@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from slardar.dataplane.router import Router
-from slardar.dataplane.webheads import client_address, read_head, without_prefix, write_head
+from slardar.dataplane.webheads import client_ends, peer_of, read_head, without_prefix, write_head
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.interfaces import (
@@ -27,6 +27,7 @@ from slardar.http1.interfaces import (
     request_ended,
 )
 from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
@@ -93,7 +94,7 @@ class WebRequest(Downstream):
         # The plane's clock stands still between its own batches.
         plane.clock.now = time.monotonic()
         if plane.observer is not None:
-            self.record = RequestRecord(client_address(web), None, plane.clock.now)
+            self.record = RequestRecord(peer_of(web), None, plane.clock.now)
         try:
             request = self._request = self._parsed(strip_prefix)
         except BadMessage as error:
@@ -102,6 +103,7 @@ class WebRequest(Downstream):
             self.refuse(error.status, error.message)
             return
         if self.record is not None:
+            self.record.client = request.address
             self.record.take(request)
             self.record.bytes_in += self._remaining
             if request.explain is not None:
@@ -158,7 +160,7 @@ class WebRequest(Downstream):
     def _parsed(self, strip_prefix: bool) -> Request:
         """The request as slardar's parser sees it, with its body's length settled."""
         plane, web = self._plane, self._web
-        request = read_head(web, plane.max_head, plane.max_headers, plane.max_url)
+        request = read_head(web, plane.max_head, plane.max_headers, plane.max_url, plane.trusted)
         if strip_prefix and web.prepath and request.raw_uri[:1] == b"/":
             request.raw_uri = without_prefix(request.raw_uri, len(web.prepath))
         if self._streaming:
@@ -274,6 +276,10 @@ class WebRequest(Downstream):
         data = waiting.take()
         waiting.end()
         return data
+
+    def ends(self) -> Ends:
+        """See the base."""
+        return client_ends(self._web)
 
     def give_up_body(self) -> None:
         """There is no room any more: others wait, too, and this is the slowest."""

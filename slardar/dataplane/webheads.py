@@ -6,22 +6,28 @@ from typing import Any
 
 from twisted.web.http import datetimeToString
 
+from slardar.http1.forwarded import came_from
 from slardar.http1.heads import BadMessage
+from slardar.http1.proxy_header import Ends
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
+from slardar.model.networks import UNIX, Networks, peer_address
 
-__all__ = ["client_address", "read_head", "without_prefix", "write_head"]
+__all__ = ["client_ends", "peer_of", "read_head", "without_prefix", "write_head"]
 
 #: Headers that twisted.web writes itself, or that announce trailers, which it cannot send.
 _NOT_COPIED = frozenset((b"content-length", b"trailer"))
 
 
-def read_head(web: Any, max_head: int, max_headers: int, max_url: int) -> Request:
+def read_head(
+    web: Any, max_head: int, max_headers: int, max_url: int, trusted: Networks
+) -> Request:
     """The request that twisted.web has parsed, parsed again under slardar's rules.
 
     twisted.web accepts more than it should (two Hosts, any framing on HTTP/1.0, any
     target).  What it has parsed is therefore written down as a head, and that head is
-    read like any other.  ``max_head`` and ``max_url`` are bytes.
+    read like any other.  ``max_head`` and ``max_url`` are bytes, and ``trusted`` the networks
+    whose word about clients is believed.
 
     Raises :class:`BadMessage` with the status that the client gets.
     """
@@ -33,14 +39,25 @@ def read_head(web: Any, max_head: int, max_headers: int, max_url: int) -> Reques
     request.upgrade = None
     request.takes_trailers = False
     request.scheme = b"https" if web.isSecure() else b"http"
-    request.address = client_address(web)
+    came_from(request, peer_of(web), trusted)
     return request
 
 
-def client_address(web: Any) -> bytes:
-    """The client's address, as a listener tells it: a client on a unix socket has none."""
+def peer_of(web: Any) -> bytes:
+    """The peer's address, as a listener tells it: a client on a unix socket has none."""
     host = getattr(web.getClientAddress(), "host", None)
-    return b"unix:" if host is None else host.encode("ascii")
+    return UNIX if host is None else peer_address(host)
+
+
+def client_ends(web: Any) -> Ends:
+    """The two ends of the client's connection."""
+    client, local = web.getClientAddress(), web.getHost()
+    return Ends(
+        getattr(client, "host", ""),
+        getattr(client, "port", 0),
+        getattr(local, "host", ""),
+        getattr(local, "port", 0),
+    )
 
 
 def _head(web: Any) -> bytes:

@@ -14,7 +14,7 @@ from slardar.http1.bodies import SeenBody
 from slardar.http1.heads import CHUNKED
 from slardar.http1.own_replies import NO_REPLY, error_reply, phrase, status_line
 from slardar.http1.reply import Reply
-from slardar.http1.request import Request, normal_host
+from slardar.http1.request import Request, Told, normal_host
 
 __all__ = ["apply_reply", "apply_request", "make_reply", "seen_reply", "seen_request"]
 
@@ -33,13 +33,7 @@ def seen_request(
     upstream that the request goes to if no hook chooses one.
     """
     own = None
-    if (
-        body is not None
-        or request.forwarded_for is not None
-        or request.forwarded_proto is not None
-        or request.forwarded_host is not None
-        or request.request_id is not None
-    ):
+    if body is not None or request.told is not None or request.request_id is not None:
         own = _own_of(request, body)
     seen = HookRequest(
         request.raw_method,
@@ -53,6 +47,7 @@ def seen_request(
         context,
         request.head,
         route,
+        request.peer,
     )
     if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
         seen.begin_with(upstream, request.hash_key, request.cluster_key)
@@ -112,10 +107,15 @@ def _apply_own(own: dict[str, bytes], request: Request) -> None:
     request.forwarded_proto = own.get("x-forwarded-proto") or None
     request.forwarded_host = own.get("x-forwarded-host") or None
     request.request_id = own.get("x-request-id") or None
+    told = request.told
+    if told is None:
+        told = request.told = Told(False)
     authority = own.get("host", b"")
     if authority != request.authority:
         # X-Forwarded-Host still tells the server which host the client asked for.
         request.forwarded_host = request.forwarded_host or request.authority or None
+        if told.authority is None:
+            told.authority = request.authority
         request.authority = authority
         request.host = normal_host(authority)
 

@@ -133,6 +133,7 @@ class HookRequest:
         "_headers",
         "_host",
         "_own",
+        "_peer",
         "_query",
         "_raw_uri",
         "_route",
@@ -160,6 +161,7 @@ class HookRequest:
         context: dict[str, Any] | None = None,
         sent: bytes = b"",
         route: Any = None,
+        peer: bytes = b"",
     ) -> None:
         self._sent = sent
         #: ``method`` as bytes.
@@ -175,6 +177,7 @@ class HookRequest:
         self._hash_key: str | None = None
         self._cluster_key: str | tuple[str, ...] | None = None
         self._address = address
+        self._peer = peer
         self._context = context
         #: ``route(host, path)`` returns the name of the upstream that host and path lead to,
         #: or ``None``.
@@ -235,6 +238,11 @@ class HookRequest:
     def client(self) -> str:
         """The client's address, without port."""
         return self._address.decode("ascii")
+
+    @property
+    def peer(self) -> str:
+        """The address of whoever is connected: the client's, or that of a trusted proxy."""
+        return (self._peer or self._address).decode("ascii")
 
     # What the client sent, before any hook changed it.
 

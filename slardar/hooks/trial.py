@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -19,12 +19,14 @@ from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.runner import Runner
 from slardar.http1.bodies import SeenBody
+from slardar.http1.forwarded import came_from
 from slardar.http1.framing import ChunkedDecoder
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.reply import Reply, parse_reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.hook import Code, Hook
+from slardar.model.networks import Networks
 
 __all__ = ["Trial", "changes_of", "read_body", "read_reply", "read_request", "shown_request"]
 
@@ -42,8 +44,14 @@ def _head(data: bytes, where: str) -> tuple[bytes, bytes]:
     return b"\r\n".join(head.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")) + b"\r\n\r\n", body
 
 
-def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
-    """Read the request in a file.  Raises ConfigError for a request that a listener refuses."""
+def read_request(
+    data: bytes, where: str, client: str = "127.0.0.1", trusted: Iterable[str] = ()
+) -> Request:
+    """Read the request in a file.
+
+    ``client`` is the address of whoever is connected, ``trusted`` are the networks that are
+    believed.  Raises ConfigError for a request that a listener refuses.
+    """
     head, body = _head(data, where)
     first, rest = head.split(b"\r\n", 1)
     if first.count(b" ") == 1:
@@ -56,9 +64,11 @@ def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
     if body.strip() and not request.length:
         request.length = len(body)
     try:
-        request.address = client.encode("ascii")
+        came_from(request, client.encode("ascii"), Networks(trusted))
     except UnicodeEncodeError:
         raise ConfigError(f"client: expected an address, got {client!r}") from None
+    except ValueError as error:
+        raise ConfigError(f"trusted: expected a network such as 10.0.0.0/8: {error}") from None
     return request
 
 

@@ -32,6 +32,7 @@ from slardar.http1.interfaces import (
     SelectionBase,
     WaitingExchange,
 )
+from slardar.http1.proxy_header import header_of
 from slardar.http1.record import AttemptRecord
 from slardar.http1.reply import Reply, ReplyCheck, parse_reply
 from slardar.http1.request import Request
@@ -257,6 +258,11 @@ class Attempt(ChannelProtocol):
         self._end(channel, reply)
 
     # The request.
+
+    def proxy_header(self, version: int) -> bytes:
+        """See the base: it tells the client of this request, and the ends of its connection."""
+        owner = self._owner
+        return header_of(version, owner.downstream.ends(), owner.request.address)
 
     def connected(self, channel: ChannelBase) -> None:
         """The new connection is there."""

@@ -24,6 +24,7 @@ from typing import Final
 import httptools
 
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
+from slardar.http1.forwarded import settle
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.interfaces import (
@@ -37,12 +38,14 @@ from slardar.http1.interfaces import (
     request_ended,
 )
 from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import decision_lines, interim_head
 from slardar.model.listener import UNNAMED, ListenerSpec
+from slardar.model.networks import Networks, read_address
 
 __all__ = ["ClientConnection"]
 
@@ -76,12 +79,16 @@ _BEGINNING: Final = b"HTTP/1.1 "
 
 
 class ClientConnection(Downstream):
-    """The protocol of one client's channel.  ``client`` is the peer's address."""
+    """The protocol of one client's channel.
+
+    ``peer`` is the address of whoever is connected; it is set before the first request.
+    """
 
     __slots__ = (
         "_ahead",
         "_awaited",
         "_begun",
+        "_believed",
         "_body",
         "_body_size",
         "_buffer",
@@ -104,16 +111,21 @@ class ClientConnection(Downstream):
         "_seen",
         "_silent",
         "_state",
+        "_trusted",
         "_waiting",
         "channel",
-        "client",
         "listener",
+        "peer",
     )
 
-    def __init__(self, host: PlaneBase, client: bytes, listener: ListenerSpec = UNNAMED) -> None:
+    def __init__(self, host: PlaneBase, peer: bytes, listener: ListenerSpec = UNNAMED) -> None:
         super().__init__(listener.id)
         self._host = host
-        self.client = client
+        self.peer: bytes = peer
+        #: The networks that were trusted when the peer was looked up, and what came of that:
+        #: they, or ``None`` if the peer is in none of them.
+        self._trusted: Networks | None = None
+        self._believed: Networks | None = None
         #: What has accepted it.
         self.listener: ListenerSpec = listener
         self._scheme: bytes = listener.scheme
@@ -158,7 +170,7 @@ class ClientConnection(Downstream):
         self._linger_ends = 0.0
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self.client!r} state={self._state}>"
+        return f"<ClientConnection {self.peer!r} state={self._state}>"
 
     def attach(self, channel: ChannelBase) -> None:
         """Begin on ``channel``: the first head must come within its time."""
@@ -400,16 +412,20 @@ class ClientConnection(Downstream):
 
     def _begin(self, request: Request) -> None:
         host = self._host
-        request.address = self.client
+        request.peer = request.address = self.peer
         request.scheme = self._scheme
+        if request.told is not None:
+            self._settle(request)
         self._request = request
         if host.observer is not None:
             spares = host.spare_records
             if spares:
                 record = self.record = spares.pop()
-                record.begin(self.client, request, host.clock.now, self.listener_id)
+                record.begin(request.address, request, host.clock.now, self.listener_id)
             else:
-                self.record = RequestRecord(self.client, request, host.clock.now, self.listener_id)
+                self.record = RequestRecord(
+                    request.address, request, host.clock.now, self.listener_id
+                )
             if request.explain is not None and self.record is not None:
                 host.ask_decision(self.record, request.explain)
         self._keep_alive = request.keep_alive
@@ -452,6 +468,18 @@ class ClientConnection(Downstream):
             data, self._buffer = self._buffer, b""
             if data:
                 self._body_arrived(data)
+
+    def _settle(self, request: Request) -> None:
+        """Settle what is believed of what the request tells of its client."""
+        trusted = self._host.trusted
+        if trusted is not self._trusted:
+            self._trusted = trusted
+            self._believed = trusted if trusted.have(read_address(self.peer)) else None
+        settle(request, self._believed)
+
+    def ends(self) -> Ends:
+        """See the base."""
+        return self.channel.both_ends()
 
     def waits_for(self, request: Request) -> bool:
         """From the host: whether this request's exchange is still wanted."""
@@ -844,9 +872,7 @@ class ClientConnection(Downstream):
         data = b"\r\n".join(reply.lines)
         self.channel.write(data)
         if host.observer is not None:
-            record = self.record = RequestRecord(
-                self.client, None, host.clock.now, self.listener_id
-            )
+            record = self.record = RequestRecord(self.peer, None, host.clock.now, self.listener_id)
             record.status, record.answered_by, record.error = status, BY_SLARDAR, message
             record.bytes_out = len(data)
             self._request_over()

@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Final
 
 from slardar.http1.attempt import Attempt, AttemptOwner
+from slardar.http1.forwarded import extend_forwarded
 from slardar.http1.framing import chunk, last_chunk
 from slardar.http1.heads import CHUNKED
 from slardar.http1.interfaces import (
@@ -242,6 +243,8 @@ class Exchange(AttemptOwner):
         peer = attempt.peer
         record = self.downstream.record
         if not self.head:
+            if self.plane.sends_forwarded:
+                extend_forwarded(self.request)
             tracer = self.plane.tracer
             if tracer is not None:
                 # After every hook: a server gets one traceparent, whatever hooks do.

@@ -11,12 +11,25 @@ from typing import Final
 __all__ = [
     "FORBIDDEN_TRAILERS",
     "KEPT",
+    "OF_TRUSTED",
     "REPLY_SPECIAL",
     "REQUEST_SPECIAL",
+    "TAKEN_OUT",
     "Starts",
     "drop_named",
+    "spellings",
     "tokens",
 ]
+
+
+def spellings(name: bytes) -> list[bytes]:
+    """The name with each ``-`` as it is and as ``_``."""
+    first, *more = name.split(b"-")
+    found = [first]
+    for part in more:
+        found = [known + dash + part for known in found for dash in (b"-", b"_")]
+    return found
+
 
 _HOP_BY_HOP: Final = frozenset(
     (
@@ -49,8 +62,15 @@ _TAKEN: Final = _HOP_BY_HOP | {
 #: CGI programs (CVE-2016-5385); ``proxy-authorization`` and ``x-slardar-explain``, which
 #: holds a token of the control channel, are meant for slardar.  CGI and WSGI programs
 #: cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so these names are dropped
-#: when spelled with ``_`` (nginx drops every name with ``_``).
-REQUEST_SPECIAL: Final = _TAKEN | {name.replace(b"-", b"_") for name in _TAKEN}
+#: when any ``-`` of them is a ``_`` (nginx drops every name with ``_``).
+REQUEST_SPECIAL: Final = frozenset(each for name in _TAKEN for each in spellings(name))
+
+#: Headers of a request that pass from a trusted peer only (:mod:`slardar.http1.forwarded`).
+#: Unlike those above, slardar does not write them itself, and a hook may.
+OF_TRUSTED: Final = frozenset((b"forwarded", b"x-real-ip"))
+
+#: All headers that the parser takes out of a request.
+TAKEN_OUT: Final = REQUEST_SPECIAL | {each for name in OF_TRUSTED for each in spellings(name)}
 
 #: Headers of a reply that do not pass unchanged.
 REPLY_SPECIAL: Final = _HOP_BY_HOP | {b"content-length"}
@@ -66,12 +86,14 @@ KEPT: Final = frozenset(
         b"content-type",
         b"cookie",
         b"date",
+        b"forwarded",
         b"host",
         b"set-cookie",
         b"transfer-encoding",
         b"x-forwarded-for",
         b"x-forwarded-host",
         b"x-forwarded-proto",
+        b"x-real-ip",
         b"x-request-id",
     )
 )
@@ -80,7 +102,7 @@ KEPT: Final = frozenset(
 #: routing, authentication, tracing, or how to read the content.
 FORBIDDEN_TRAILERS: Final = (
     _HOP_BY_HOP
-    | REQUEST_SPECIAL
+    | TAKEN_OUT
     | frozenset(
         (
             b"age",
@@ -92,7 +114,6 @@ FORBIDDEN_TRAILERS: Final = (
             b"cookie",
             b"date",
             b"expires",
-            b"forwarded",
             b"if-match",
             b"if-modified-since",
             b"if-none-match",

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import httptools
 
-from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
+from slardar.http1.headers import REPLY_SPECIAL, TAKEN_OUT, spellings
 
 __all__ = [
     "CHUNKED",
@@ -132,6 +132,8 @@ FORWARDED_HOST: Final = 9
 FORWARDED_PROTO: Final = 10
 REQUEST_ID: Final = 11
 EXPLAIN: Final = 12
+FORWARDED: Final = 13
+REAL_IP: Final = 14
 
 _MEANINGS: Final[dict[bytes, int]] = {
     b"host": HOST_NAME,
@@ -145,9 +147,10 @@ _MEANINGS: Final[dict[bytes, int]] = {
     b"x-forwarded-host": FORWARDED_HOST,
     b"x-forwarded-proto": FORWARDED_PROTO,
     b"x-request-id": REQUEST_ID,
-    b"x-slardar-explain": EXPLAIN,
+    b"forwarded": FORWARDED,
+    b"x-real-ip": REAL_IP,
     # Read and not only dropped, for it holds a token whatever its spelling is.
-    b"x_slardar_explain": EXPLAIN,
+    **dict.fromkeys(spellings(b"x-slardar-explain"), EXPLAIN),
 }
 
 
@@ -174,7 +177,7 @@ def _spelled(names: frozenset[bytes]) -> dict[bytes, int]:
     }
 
 
-OF_REQUEST: Final[dict[bytes, int]] = _spelled(REQUEST_SPECIAL)
+OF_REQUEST: Final[dict[bytes, int]] = _spelled(TAKEN_OUT)
 OF_REPLY: Final[dict[bytes, int]] = _spelled(REPLY_SPECIAL)
 
 #: The usual header lines that keep a connection open.

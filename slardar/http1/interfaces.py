@@ -21,13 +21,16 @@ from mypy_extensions import mypyc_attr
 
 from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
 from slardar.http1.own_replies import error_reply
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.tracing import Tracer
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import Peer, UpstreamLive, Waiters
+from slardar.model.networks import Networks
 
 __all__ = [
     "Bytes",
@@ -101,6 +104,11 @@ class ChannelProtocol:
         """The channel's deadline has passed."""
         raise NotImplementedError
 
+    def proxy_header(self, version: int) -> bytes:
+        """The PROXY protocol header with which a server's new channel begins that is for this
+        protocol, as the server is told of the client."""
+        raise NotImplementedError
+
     def relayed(self, channel: ChannelBase, size: int) -> None:
         """``size`` bytes were moved to another channel; see ``ChannelBase.relay``.
 
@@ -122,6 +130,8 @@ class ChannelBase:
         "connecting",
         "deadline",
         "eager",
+        "ends",
+        "introduced",
         "mark",
         "protocol",
         "queue",
@@ -157,6 +167,16 @@ class ChannelBase:
         self.queue: str = ""
         #: The number that its pool gave the address to which the channel leads.
         self.mark: int = 0
+        #: On a client's channel: its two ends as a PROXY protocol header has told them;
+        #: ``None``: they are the socket's.
+        self.ends: Ends | None = None
+        #: On a server's channel: the PROXY protocol header that it begins with.  It tells a
+        #: client, and so the channel is for requests of this client alone.
+        self.introduced: bytes = b""
+
+    def both_ends(self) -> Ends:
+        """The two ends of a client's connection, whoever knows them."""
+        return self.ends or Ends()
 
     def wait(self, seconds: float) -> None:
         """Let the deadline pass in ``seconds`` from now."""
@@ -637,6 +657,10 @@ class Downstream(ChannelProtocol):
         :meth:`PlaneBase.begin` has put the decision off."""
         raise NotImplementedError
 
+    def ends(self) -> Ends:
+        """The two ends of the client's connection."""
+        return Ends()
+
     def begun(self, exchange: ExchangeBase) -> None:
         """The exchange whose making :meth:`PlaneBase.begin` has put off."""
         raise NotImplementedError
@@ -693,6 +717,11 @@ class PlaneBase:
         self.new_id: RequestIds = RequestIds()
         #: Makes the trace contexts of requests; ``None`` where nothing is traced.
         self.tracer: Tracer | None = None
+        #: The networks whose word about the clients of requests is believed.  Another object
+        #: when they change: connections look up their peer anew then.
+        self.trusted: Networks = Networks()
+        #: Servers get ``Forwarded`` (RFC 7239).
+        self.sends_forwarded: bool = False
         #: Who is told of the end of every request.
         self.observer: Observer | None = None
         #: Records that were used before, for the next requests.
@@ -747,6 +776,14 @@ class PlaneBase:
 
     def refused(self, status: int) -> None:
         """A request was answered without a server."""
+        raise NotImplementedError
+
+    def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
+        """A connection of ``listener`` is closed without a reply, before it became a client's.
+
+        ``client`` is its peer's address.  ``reason`` is for a person; there are few of them,
+        and they repeat nothing that came.
+        """
         raise NotImplementedError
 
     def remind(self, reminder: Reminder, seconds: float) -> None:

@@ -142,7 +142,7 @@ class RequestRecord:
 
     def begin(self, client: bytes, request: Request | None, started: float, listener: str) -> None:
         """The request begins; whatever was known of a former one is forgotten."""
-        #: The client's address, from the listener.
+        #: The client's address (see ``Request.address``); the peer's for bytes that are no request.
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
         self.request: Request | None = None

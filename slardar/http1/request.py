@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httptools
 
-from slardar.http1.headers import REQUEST_SPECIAL, Starts, drop_named, tokens
+from slardar.http1.headers import TAKEN_OUT, Starts, drop_named, tokens
 from slardar.http1.heads import (
     CHUNKED,
     CODING,
@@ -20,6 +20,7 @@ from slardar.http1.heads import (
     DROPPED,
     EXPECT,
     EXPLAIN,
+    FORWARDED,
     FORWARDED_FOR,
     FORWARDED_HOST,
     FORWARDED_PROTO,
@@ -28,6 +29,7 @@ from slardar.http1.heads import (
     LENGTH_DIGITS,
     OF_REQUEST,
     PASSES,
+    REAL_IP,
     REQUEST_ID,
     TE,
     UPGRADE,
@@ -38,8 +40,9 @@ from slardar.http1.heads import (
     judge,
 )
 from slardar.model.names import usual_ipv6
+from slardar.model.networks import Networks
 
-__all__ = ["Request", "normal_host", "parse_request"]
+__all__ = ["Request", "Told", "normal_host", "parse_request"]
 
 # RFC 3986 3.2.2 without the sub-delimiters and percent-encoding, which no name
 # that is looked up in DNS or in a table of upstreams has.
@@ -81,12 +84,30 @@ def normal_host(authority: bytes) -> str:
     return name.rstrip(".")
 
 
+class Told:
+    """What a request tells of its client, besides the attributes of :class:`Request`."""
+
+    __slots__ = ("authority", "by_client", "forwarded", "real_ip", "trusted")
+
+    def __init__(self, by_client: bool) -> None:
+        #: The request came with such headers; else a hook has set them.
+        self.by_client = by_client
+        #: The values of Forwarded and X-Real-IP, until it is settled whether they are believed.
+        self.forwarded: bytes | None = None
+        self.real_ip: bytes | None = None
+        #: The networks that were trusted then; ``None`` if the peer is in none of them.
+        self.trusted: Networks | None = None
+        #: The Host that the client sent, where a hook has set another one.
+        self.authority: bytes | None = None
+
+
 class Request:
     """The head of a request, as it will go to the origin.
 
     ``lines`` holds the header lines that pass unchanged, without their CRLF.  Its first
     element is the place of the request line, which the writer fills in.  The headers of
-    ``REQUEST_SPECIAL`` are not in ``lines``; those that matter have attributes.
+    ``REQUEST_SPECIAL`` are not in ``lines``; those that matter have attributes.  Those of
+    ``OF_TRUSTED`` come into ``lines`` when it is settled that they are believed.
     """
 
     __slots__ = (
@@ -106,11 +127,13 @@ class Request:
         "length",
         "lines",
         "minor",
+        "peer",
         "raw_method",
         "raw_uri",
         "request_id",
         "scheme",
         "takes_trailers",
+        "told",
         "upgrade",
     )
 
@@ -139,13 +162,19 @@ class Request:
         #: The protocol to upgrade to, when the client asked for a tunnel.
         self.upgrade: bytes | None = None
         self.takes_trailers = False
+        #: ``None`` where nothing tells of another client than the peer; then the three below
+        #: are ``None``, too.
+        self.told: Told | None = None
         self.forwarded_for: bytes | None = None
         self.forwarded_proto: bytes | None = None
         self.forwarded_host: bytes | None = None
         self.request_id: bytes | None = None
         #: The value of X-Slardar-Explain, ``None`` without one.
         self.explain: bytes | None = None
-        #: The client's address and scheme, set by whoever accepted it.
+        #: The addresses of whoever is connected, and of the client: the same, unless a trusted
+        #: peer tells of another one (:mod:`slardar.http1.forwarded`).  They and the scheme are
+        #: set by whoever accepted the peer.
+        self.peer = b""
         self.address = b""
         self.scheme = b"http"
         #: What a hook chose for the hash balancers and for named clusters.
@@ -194,7 +223,7 @@ class Request:
         return f"<Request {self.method} {self.uri} host={self.host}>"
 
 
-_REQUEST_STARTS: Final = Starts(REQUEST_SPECIAL)
+_REQUEST_STARTS: Final = Starts(TAKEN_OUT)
 #: Its two tables, which are looked at for every line.
 _REQUEST_FIRST: Final[bytes] = _REQUEST_STARTS.first
 _REQUEST_THIRD: Final[bytes] = _REQUEST_STARTS.third
@@ -272,12 +301,6 @@ def _take(request: Request, meaning: int, value: bytes) -> None:
         if len(value) > LENGTH_DIGITS:
             raise BadMessage(400, "the Content-Length has too many digits")
         request.length = int(value)
-    elif meaning == FORWARDED_FOR:
-        request.forwarded_for = joined(request.forwarded_for, value)
-    elif meaning == FORWARDED_HOST:
-        request.forwarded_host = joined(request.forwarded_host, value)
-    elif meaning == FORWARDED_PROTO:
-        request.forwarded_proto = joined(request.forwarded_proto, value)
     elif meaning == REQUEST_ID:
         request.request_id = joined(request.request_id, value)
     elif meaning == EXPLAIN:
@@ -298,6 +321,25 @@ def _take(request: Request, meaning: int, value: bytes) -> None:
         request.upgrade = value
     elif meaning == TE:
         request.takes_trailers = request.takes_trailers or b"trailers" in tokens(value)
+    else:
+        _take_told(request, meaning, value)
+
+
+def _take_told(request: Request, meaning: int, value: bytes) -> None:
+    """Take note of a header that tells of another client than the peer."""
+    told = request.told
+    if told is None:
+        told = request.told = Told(True)
+    if meaning == FORWARDED_FOR:
+        request.forwarded_for = joined(request.forwarded_for, value)
+    elif meaning == FORWARDED_HOST:
+        request.forwarded_host = joined(request.forwarded_host, value)
+    elif meaning == FORWARDED_PROTO:
+        request.forwarded_proto = joined(request.forwarded_proto, value)
+    elif meaning == FORWARDED:
+        told.forwarded = joined(told.forwarded, value)
+    elif meaning == REAL_IP:
+        told.real_ip = joined(told.real_ip, value)
 
 
 def _refused_coding(value: bytes) -> BadMessage:

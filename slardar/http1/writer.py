@@ -44,14 +44,18 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
     lines[0] = b" ".join((request.raw_method, request.raw_uri, b"HTTP/1.1\r\nHost:", authority))
     if request.request_id is None:
         request.request_id = new_id.fresh()
-    client = request.address
-    if request.forwarded_for is not None:
-        client = request.forwarded_for + b", " + client
+    # Not the client's: whoever reads the list has to know which proxy vouches for that.
+    hops, proto, host = request.peer, request.scheme, authority
+    if request.told is not None:
+        if request.forwarded_for is not None:
+            hops = request.forwarded_for + b", " + hops
+        proto = request.forwarded_proto or proto
+        host = request.forwarded_host or host
     # Pieces that are joined: formatting them with % took three times as long.
     lines += (
-        b"X-Forwarded-For: " + client,
-        b"X-Forwarded-Proto: " + (request.forwarded_proto or request.scheme),
-        b"X-Forwarded-Host: " + (request.forwarded_host or authority),
+        b"X-Forwarded-For: " + hops,
+        b"X-Forwarded-Proto: " + proto,
+        b"X-Forwarded-Host: " + host,
         b"X-Request-Id: " + request.request_id,
     )
     length = request.length

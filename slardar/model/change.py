@@ -10,7 +10,7 @@ which users see in answers, in ``ETag`` and in ``/status``; a store only keeps i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -195,28 +195,30 @@ class StoredState(Struct, frozen=True):
 
 def differences(held: StoredState, state: StoredState) -> list[Value]:
     """The values that lead from the state that a store holds to another state."""
-    values = []
-    for name in sorted({*held.upstreams, *state.upstreams}):
-        value = state.upstreams.get(name, TO_FILE)
-        if not is_same(value, held.upstreams.get(name, TO_FILE)):
-            values.append(Value("upstream", name, value))
-    for name in sorted({*held.services, *state.services}):
-        value = state.services.get(name, TO_FILE)
-        if not is_same(value, held.services.get(name, TO_FILE)):
-            values.append(Value("service", name, value))
+    values = [
+        *(Value("upstream", *one) for one in _new(held.upstreams, state.upstreams, TO_FILE)),
+        *(Value("service", *one) for one in _new(held.services, state.services, TO_FILE)),
+    ]
     # Routes that were never set and routes that were given back to the file mean the same.
     before, after = (TO_FILE if one.routes is None else one.routes for one in (held, state))
     if not is_same(after, before):
         values.append(Value("routes", "", after))
-    for name in sorted({*held.hooks, *state.hooks}):
-        value = state.hooks.get(name)
-        if not is_same(value, held.hooks.get(name)):
-            values.append(Value("hook", name, value))
-    for name in sorted({*held.settings, *state.settings}):
-        value = state.settings.get(name)
-        if not is_same(value, held.settings.get(name)):
-            values.append(Value("setting", name, value))
+    values += (Value("hook", *one) for one in _new(held.hooks, state.hooks, None))
+    values += (Value("setting", *one) for one in _new(held.settings, state.settings, None))
     return values
+
+
+def _new(
+    held: Mapping[str, Any], wanted: Mapping[str, Any], absent: object
+) -> Iterator[tuple[str, Any]]:
+    """The names whose values differ, in order, each with its new value; ``absent`` if it goes."""
+    # Nearly all of very many values may be the same objects.
+    names = [name for name, value in wanted.items() if held.get(name, absent) is not value]
+    names += [name for name in held if name not in wanted]
+    for name in sorted(names):
+        value = wanted.get(name, absent)
+        if not is_same(value, held.get(name, absent)):
+            yield name, value
 
 
 def is_same(value: object, other: object) -> bool:

@@ -7,10 +7,13 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["HTTP", "UNNAMED", "ListenerSpec", "spec_of", "specs_of"]
+__all__ = ["HTTP", "PROXIED", "UNNAMED", "ListenerSpec", "spec_of", "specs_of"]
 
 #: The protocol of listeners whose clients send HTTP requests.
 HTTP: Final = "http"
+#: Before an endpoint string: connections begin with a PROXY protocol header.  (The name of
+#: Twisted's own plugin for it.)
+PROXIED: Final = "haproxy:"
 
 
 class ListenerSpec(Struct, frozen=True):
@@ -44,9 +47,14 @@ UNNAMED: Final = ListenerSpec("", "")
 def spec_of(endpoint: str, number: int = 1) -> ListenerSpec:
     """The listener of the ``number``-th occurrence of an endpoint string in ``listen``.
 
-    Its id is the string; ``tcp:0#2`` for the second occurrence of ``tcp:0``.
+    Its id is the string; ``tcp:0#2`` for the second occurrence of ``tcp:0``.  What
+    ``haproxy:`` stands before is the endpoint of the socket.
     """
-    return ListenerSpec(endpoint if number == 1 else f"{endpoint}#{number}", endpoint)
+    return ListenerSpec(
+        endpoint if number == 1 else f"{endpoint}#{number}",
+        endpoint.removeprefix(PROXIED),
+        proxy_protocol=endpoint.startswith(PROXIED),
+    )
 
 
 def specs_of(endpoints: Iterable[str]) -> tuple[ListenerSpec, ...]:

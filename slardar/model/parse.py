@@ -258,6 +258,7 @@ def _upstream(
         retry_budget=body.retry_budget,
         hedge=body.hedge,
         queue=body.queue,
+        proxy_protocol=body.proxy_protocol,
         public=body.public,
         access_log=body.access_log,
         decisions=body.decisions,

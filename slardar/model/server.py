@@ -147,7 +147,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("proxy_protocol",)
+    later: ClassVar[tuple[str, ...]] = ()
     #: Keys that belong to something else; the refusal says where they belong.
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("consul_service", "dns_service", "docker_service", "kubernetes_service"),
@@ -197,6 +197,11 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
         "http_502",
     )
     tls: bool | dict[str, Any] = False
+    #: The version of the PROXY protocol header at the beginning of each connection to a server;
+    #: 0: there is none.
+    proxy_protocol: Annotated[
+        Literal[0, 1, 2], Meta(description="0, 1 or 2, a version of the PROXY protocol")
+    ] = 0
     #: Whether a Host leads to it; if not, only routes and hooks do.
     public: bool = True
     #: Whether its requests are in the access logs.
@@ -273,6 +278,7 @@ class Upstream(Struct, frozen=True):
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     hedge: HedgeOpts | None = None
     queue: QueueOpts = QueueOpts()
+    proxy_protocol: int = 0
     #: Whether it serves the Host that is its name.
     public: bool = True
     access_log: bool = True

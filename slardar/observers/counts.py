@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Final
 
 from slardar.http1.interfaces import Downstream, Observer, TunnelBase
+from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.record import BY_HOOK, HEDGED, STALE, AttemptRecord, RequestRecord
 
 __all__ = ["REASONS", "Counting", "ServerCounts", "UpstreamCounts"]
@@ -18,6 +19,8 @@ REASONS: Final = {
     413: "body_too_large",
     414: "target_too_long",
     431: "head_too_large",
+    # A hook that wants no reply answers itself.
+    NO_REPLY: "no_proxy_header",
     501: "not_implemented",
     502: "no_upstream",
     503: "unavailable",

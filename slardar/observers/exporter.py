@@ -23,7 +23,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -32,6 +32,7 @@ from slardar import __version__
 from slardar.config import Tracing
 from slardar.model.otlp import traces_url
 from slardar.observers.spans import RequestSpan
+from slardar.quiet import QuietPool
 
 __all__ = ["Exporter", "exporter_for"]
 
@@ -131,7 +132,7 @@ class Exporter:
     async def _ask(self, body: bytes) -> tuple[int, float | None, bytes]:
         """Status, seconds to wait and body of the collector's answer."""
         if self._agent is None:
-            self._pool = HTTPConnectionPool(self._reactor)
+            self._pool = QuietPool(self._reactor)
             self._agent = Agent(self._reactor, connectTimeout=_CONNECT, pool=self._pool)
         headers = Headers(
             {
@@ -292,9 +293,8 @@ class _Reader(Protocol):
             self.done.callback(self._data[:_MAX_ANSWER])
 
     def _abort(self) -> None:
-        transport: Any = self.transport
-        if transport is not None:
-            getattr(transport, "abortConnection", transport.loseConnection)()
+        if self.transport is not None:
+            self.transport.loseConnection()
 
 
 def _seconds_of(value: bytes) -> float | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from slardar.http1.exchange import Exchange
+from slardar.http1.forwarded import came_from
 from slardar.http1.heads import BadMessage
 from slardar.http1.interfaces import Downstream, HookedRequest, PlaneBase, SelectionBase
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
+from slardar.model.networks import Networks
 from slardar.simulation.load import Arrival
 
 __all__ = ["Cookies", "Sender", "Visit", "request_of"]
@@ -28,7 +30,7 @@ def request_of(arrival: Arrival, body: int = 0, cookies: str = "") -> Request:
     if cookies:
         head += f"Cookie: {cookies}\r\n"
     request = parse_request(f"{head}\r\n".encode("utf-8", "replace"))
-    request.address = arrival.client.encode("ascii", "replace")
+    came_from(request, arrival.client.encode("ascii", "replace"), Networks())
     return request
 
 

@@ -30,10 +30,11 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from slardar.errors import StoreError
+from slardar.quiet import QuietPool
 from slardar.stores.etcd_exchange import Body, Bytes, Connection, Deadline, Member, explained
 from slardar.stores.etcd_messages import (
     AwayError,
@@ -288,7 +289,7 @@ class Gateway:
 
     def _post(self, member: Member, connection: Connection, call: str, body: bytes) -> Any:
         agent = Agent.usingEndpointFactory(
-            self._reactor, connection, HTTPConnectionPool(self._reactor, persistent=False)
+            self._reactor, connection, QuietPool(self._reactor, persistent=False)
         )
         cookies = IndexableCookieJar(DefaultCookiePolicy(allowed_domains=[]))
         headers = Headers({"Content-Type": ["application/json"]})

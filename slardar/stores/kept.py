@@ -28,8 +28,9 @@ from slardar.interfaces import IKeptStore, IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores.copy import StateCopy, reason_of
 from slardar.stores.loss import is_restored, lost
+from slardar.stores.urls import hidden_url
 
-__all__ = ["KeptStore", "Trouble", "hidden_url"]
+__all__ = ["KeptStore", "Trouble"]
 
 T = TypeVar("T")
 
@@ -51,8 +52,6 @@ _NOTE = 60.0
 #: Seconds between the return of a lost content and the moment when it is served: whoever restores
 #: a store may write it key by key.
 _SETTLE = 1.0
-#: Words in the names of a URL's parameters that nobody should see.
-_SECRET = ("token", "pass", "secret")
 #: The revision of a state that comes from the copy.  No store has it.
 _COPY = "copy"
 
@@ -142,17 +141,21 @@ class KeptStore:
         copied = await self.copy.open()
         if self.kept is None and copied is not None:
             self.kept, self.known_until = copied.state, copied.time
-        if not self._is_open:
-            raise StoreError(f"{self.url}: this store was closed meanwhile")
+        self._check_open()
         first: Deferred[StoredState | None] = Deferred()
         self._first = first
         self._later("first", _START, self._not_in_time)
         self._try()
         state = await first
+        self._check_open()
         if state is not None and self._may_pass(state):
             return state
         known: StoredState = structs.replace(self.kept or StoredState(), revision=_COPY)
         return known
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StoreError(f"{self.url}: this store was closed while it was opened")
 
     def _try(self) -> None:
         """Make one attempt to open the store."""
@@ -287,8 +290,7 @@ class KeptStore:
         assert self._held is not None
         self.waiting = state
         if state.version > self.kept.version:
-            # Another slardar was told to take the loss, and went on from there.
-            self._release()
+            self._release("another node has taken the store as it is")
         elif is_restored(self.kept, state):
             self._later("settle", _SETTLE, self._settled)
         else:
@@ -297,13 +299,15 @@ class KeptStore:
 
     def _settled(self) -> None:
         kept, waiting = self.kept, self.waiting
-        if kept is not None and waiting is not None and is_restored(kept, waiting):
-            self._release()
+        if self._away is not None or kept is None or waiting is None:
+            return
+        if is_restored(kept, waiting):
+            self._release("the store has its content again")
 
-    def _release(self) -> None:
+    def _release(self, why: str) -> None:
         state = self._end_hold()
         if state is not None and self._changed is not None:
-            _log.info("the store has its content again")
+            _log.info("{why}", why=why)
             self._changed(state)
 
     def _end_hold(self) -> StoredState | None:
@@ -446,24 +450,3 @@ def _advice(reason: str) -> str:
 
 def _is_away(trouble: Trouble) -> StoreError:
     return StoreError(f"the store is away, so nothing can be changed: {trouble.reason}")
-
-
-def hidden_url(url: str) -> str:
-    """A store's URL as it may be shown: without user names, and without passwords and tokens."""
-    kind, _, place = url.partition(":")
-    if kind == "sqlite":
-        return url
-    place, mark, query = place.partition("?")
-    scheme, slashes, place = place.rpartition("//")
-    hosts, slash, path = place.partition("/")
-    *before, last = hosts.split("@")
-    # Between two of them is a host, a comma and the next user; without a comma it is a password.
-    shown = [part.partition(",")[0] for part in before[1:] if "," in part]
-    parameters = "&".join(map(_hidden_parameter, query.split("&")))
-    return f"{kind}:{scheme}{slashes}{','.join([*shown, last])}{slash}{path}{mark}{parameters}"
-
-
-def _hidden_parameter(text: str) -> str:
-    name, equals, value = text.partition("=")
-    is_secret = any(word in name.lower() for word in _SECRET)
-    return f"{name}{equals}{'...' if is_secret else value}"

@@ -25,9 +25,11 @@ from slardar.stores.tree import Entry
 from slardar.stores.written import Row, no_such_version, paged, place_in_file
 
 __all__ = [
+    "HISTORY_BYTES",
     "Journal",
     "Known",
     "Record",
+    "forgettable",
     "known_texts",
     "large_parts",
     "made_record",
@@ -40,6 +42,13 @@ __all__ = [
 
 #: The values of things, by kind and name.
 Known = dict[tuple[str, str], Any]
+
+#: Bytes of all values of the history, at most: a commit more is kept until the next one.
+HISTORY_BYTES = 1024 * 1024
+#: Records that one commit forgets, at most.
+_FORGOTTEN = 8
+#: Keys that one commit removes because nobody needs them any more, at most.
+_REMOVED = 40
 
 _NULL = Raw(b"null")
 #: Digits of the version in a record's key.
@@ -159,6 +168,54 @@ def read_record(key: str, entries: Mapping[str, Entry], prefix: str) -> Record:
     except (ValueError, TypeError, RecursionError, Unreadable) as error:
         reason = " ".join(str(error).split())
         raise StoreError(f"{prefix}{key}: expected a record of changes: {reason}") from None
+
+
+def forgettable(
+    entries: Mapping[str, Entry],
+    meta: Meta,
+    new: str,
+    size: int,
+    kept: int,
+    room: int,
+    space: int,
+) -> tuple[int, list[str]]:
+    """What a commit removes: old records if there are more than ``kept``, or if they are too large,
+    records that mean nothing, and parts of records that are gone.
+
+    ``new`` is the key of the commit's own record, ``size`` that of its writes.  There is ``room``
+    for so many removals, whose keys have ``space`` bytes.  Returns the oldest version whose state
+    is known then, and the keys.
+    """
+    own = {key: len(one.value) for key, one in entries.items() if key.startswith((HISTORY, LARGE))}
+    found = records(own, meta)
+    oldest, count, total = meta.oldest, len(found) + 1, sum(own.values()) + size
+    used = {new, *(key for _, key in found)}
+    used.update([large_name(key) for key in used])
+    removed: dict[str, None] = {}
+    room = min(room, _REMOVED)
+
+    def remove(key: str) -> bool:
+        nonlocal space
+        if len(removed) >= room or space < len(key):
+            return False
+        space -= len(key)
+        removed[key] = None
+        return True
+
+    for version, key in found[:_FORGOTTEN]:
+        if (count <= kept and total <= HISTORY_BYTES) or not remove(key):
+            break
+        name = large_name(key)
+        parts = [one for one in own if name and one.startswith(f"{LARGE}{name}/")]
+        used -= {name, key}
+        oldest, count = version, count - 1
+        total -= own[key] + sum(own[one] for one in parts)
+    for key in own:
+        user = key if key.startswith(HISTORY) else large_name(key)
+        if user not in used and key not in removed:
+            # A key that is too long for the room left must not keep the others.
+            remove(key)
+    return oldest, list(removed)
 
 
 # A commit that is too large for one write.

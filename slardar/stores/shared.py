@@ -27,10 +27,10 @@ from zope.interface import implementer
 from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
-from slardar.stores.layout import HISTORY, LARGE, MAX_VERSION, META, OWN, Meta, pack, targets
+from slardar.stores.layout import HISTORY, MAX_VERSION, META, OWN, Meta, pack, targets
 from slardar.stores.record import (
     Journal,
-    large_name,
+    forgettable,
     large_parts,
     made_record,
     pages,
@@ -42,18 +42,12 @@ from slardar.stores.tree import Content, LostRaceError, NotWrittenError, Tree, W
 from slardar.stores.view import View, with_writes
 from slardar.stores.written import conflict, encode
 
-__all__ = ["HISTORY_BYTES", "SharedStore"]
+__all__ = ["SharedStore"]
 
 T = TypeVar("T")
 Rows = list[tuple[Change, str | None]]
 Values = list[tuple[str, bytes | None]]
 
-#: Bytes of all values of the history, at most: a commit more is kept until the next one.
-HISTORY_BYTES = 1024 * 1024
-#: Records that one commit forgets, at most.
-_FORGOTTEN = 8
-#: Keys that nobody needs any more which one commit removes, at most.
-_REMOVED = 40
 #: Names of commits that are kept, to tell after a lost answer whether a commit was made.
 _COMMITS = 16
 #: States that a caller may still have, and commit to.
@@ -137,12 +131,16 @@ class SharedStore:
         await self._lock.acquire()
         try:
             if self._is_open and not self._accepts:
-                await self._tree.close()
-                for call in (self._doubt, self._telling):
-                    if call is not None:
-                        call.cancel()
-                self._reset()
-                self._is_open = False
+                try:
+                    await self._tree.close()
+                finally:
+                    # The caller may have lost patience.  The store can be opened again all the
+                    # same.
+                    for call in (self._doubt, self._telling):
+                        if call is not None:
+                            call.cancel()
+                    self._reset()
+                    self._is_open = False
         finally:
             self._lock.release()
 
@@ -396,8 +394,17 @@ class SharedStore:
             await self._write_parts(parts)
             small = [Write(key, str(len(parts)).encode(), 0)]
             meta = structs.replace(meta, pending=key[len(HISTORY) :])
-        oldest, removed = self._forgettable(oldest, key, small)
+        oldest, gone = forgettable(
+            view.content.entries,
+            structs.replace(old, oldest=oldest),
+            key,
+            _size(small),
+            self._kept,
+            tree.max_writes - 1 - len(small),
+            tree.max_bytes - _ROOM - _size(small),
+        )
         meta = structs.replace(meta, oldest=oldest)
+        removed = [Write(one, None) for one in gone]
         await self._write_known([_meta_write(meta, view.index(META)), *small, *removed], name)
         if meta.pending:
             try:
@@ -425,47 +432,6 @@ class SharedStore:
         """Whether these and ``Meta`` fit into one write."""
         room = self._tree.max_bytes - _ROOM
         return len(writes) < self._tree.max_writes and _size(writes) <= room
-
-    def _forgettable(
-        self, oldest: int, key: str, writes: Sequence[Write]
-    ) -> tuple[int, list[Write]]:
-        """What the commit with the record ``key`` removes beside its own writes: old records, those
-        that mean nothing, and parts of records that are gone.  Returns the oldest version whose
-        state is known then, and the removals."""
-        view = self._view
-        entries = view.content.entries
-        own = [one for one in entries if one.startswith((HISTORY, LARGE))]
-        sizes = {one: len(entries[one].value) for one in own}
-        found = records(own, structs.replace(view.meta, oldest=oldest))
-        count = len(found) + 1
-        total = sum(sizes.values()) + _size(writes)
-        used = {key, *(one for _, one in found)}
-        used.update([large_name(one) for one in used])
-        removed: dict[str, Write] = {}
-        budget = min(self._tree.max_bytes - _ROOM - _size(writes), 64 * _REMOVED)
-        room = min(self._tree.max_writes - 1 - len(writes), _REMOVED)
-
-        def remove(one: str) -> bool:
-            nonlocal budget
-            if len(removed) >= room or budget < len(one):
-                return False
-            budget -= len(one)
-            removed[one] = Write(one, None)
-            return True
-
-        for version, one in found[:_FORGOTTEN]:
-            if (count <= self._kept and total <= HISTORY_BYTES) or not remove(one):
-                break
-            name = large_name(one)
-            parts = [part for part in own if name and part.startswith(f"{LARGE}{name}/")]
-            used -= {name, one}
-            count, total, oldest = count - 1, total - sizes[one], version
-            total -= sum(sizes[part] for part in parts)
-        for one in own:
-            user = one if one.startswith(HISTORY) else large_name(one)
-            if user not in used and one not in removed:
-                remove(one)
-        return oldest, list(removed.values())
 
     async def _finish(self) -> None:
         """Write the keys of a large commit that are still to be written.

@@ -77,6 +77,7 @@ class View:
             try:
                 view.meta = read_meta(content.entries, self.prefix)
             except Unreadable as error:
+                view.meta = Meta()
                 broken[META] = f"{META}: {error}"
         view._read_journal(self, broken)
         view._entries = content.entries

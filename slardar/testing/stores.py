@@ -10,6 +10,9 @@ A store's own test file says how to make one, and gets the tests of this class::
         def make_store(self):
             return MyStore(self.path)
 
+A store in which others write as well gets those of :class:`WatchedStoreContract`.  Both classes are
+in one long file, for the second is the first and more.
+
 Each test returns a Deferred, so they run under pytest-twisted and, with
 ``twisted.trial.unittest.TestCase`` as a second base class, under trial.
 """
@@ -22,7 +25,8 @@ from typing import Any, TypeVar
 
 from msgspec.json import encode
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, gatherResults
+from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
 from slardar.errors import ConflictError, NotFoundError, StoreError
@@ -670,6 +674,31 @@ class WatchedStoreContract(StoreContract):
                 raise AssertionError(f"told of {len(found)} upstreams: {_short(set(found))}")
 
     @_deferred
+    async def test_all_who_write_at_once_agree(self) -> None:
+        """Whoever has a conflict asks again; no change that was answered is lost, a large one or a
+        small one."""
+        nodes = [await self._watching() for _ in range(3)]
+
+        async def write(number: int) -> None:
+            for turn in range(6):
+                count = 200 if turn == number else 1
+                names = [f"u{number}.{one}" for one in range(count)]
+                await nodes[number].insist(*(change_of(name, turn) for name in names))
+
+        await gatherResults([ensureDeferred(write(number)) for number in range(3)])
+        newest = max((node.state for node in nodes), key=lambda state: state.version)
+        wanted = {
+            f"u{number}.{one}": 5 if one == 0 else number
+            for number in range(3)
+            for one in range(200)
+        }
+        _expect(newest.upstreams, wanted)
+        _expect(newest.version, 18)
+        for node in nodes:
+            await node.sees(newest)
+        _expect(await self._make().open(), newest)
+
+    @_deferred
     async def test_closed_store_tells_nobody(self) -> None:
         """Until it is opened and watched again."""
         one, other = await self._watching(), await self._watching()
@@ -721,6 +750,18 @@ class _Watching:
     async def commit(self, *changes: Change) -> None:
         """Commit, and take the answer."""
         self.made(await self.ask(*changes))
+
+    async def insist(self, *changes: Change) -> None:
+        """Commit, and again after each conflict."""
+        from twisted.internet import reactor  # noqa: TID251
+
+        for _ in range(1000):
+            try:
+                return await self.commit(*changes)
+            except ConflictError:
+                # What has won may still be on its way here.
+                await deferLater(reactor, 0.01)
+        raise AssertionError("expected that a commit comes through some time")
 
     async def sees(self, wanted: StoredState) -> None:
         """Wait until it holds this state."""

@@ -6,6 +6,9 @@ A tree's own test file says how to make one, and gets the tests of :class:`TreeC
     class TestMyTree(TreeContract):
         def make_tree(self):
             return MyTree(self.url)
+
+The tree in memory is beside the contract, a little over 500 lines together, for it shows what the
+contract means.
 """
 
 from __future__ import annotations
@@ -337,6 +340,7 @@ class TreeContract:
         await self._loses(tree, Write("a", b"lost", first))
         await self._loses(tree, Write("a", None, first))
         await self._loses(tree, Write("none", b"lost", second))
+        await self._loses(tree, Write("none", None, second))
         await tree.write([Write("a", b"3")])
         await self._loses(tree, Write("a", None, second))
         _expect(_values(await tree.read()), {"a": b"3"})

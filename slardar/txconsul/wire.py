@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from weakref import WeakSet
 
 from OpenSSL import SSL
 from service_identity import VerificationError
@@ -113,15 +114,19 @@ class Wire:
     ) -> None:
         self._reactor = reactor
         self._max_body = max_body
-        self._endpoints = _Endpoints(reactor, connect_timeout, creator)
+        #: Connections that were made, and that something still knows.
+        self._made: WeakSet[Any] = WeakSet()
+        self._endpoints = _Endpoints(reactor, connect_timeout, creator, self._made.add)
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = kept
         self._pool.cachedConnectionTimeout = _IDLE
         self._pool.retryAutomatically = False
 
     def close(self) -> defer.Deferred[Any]:
-        """Close the connections that nobody uses."""
+        """Close all connections at once."""
         closed: defer.Deferred[Any] = self._pool.closeCachedConnections()
+        for connection in list(self._made):
+            _cut(connection)
         return closed
 
     def ask(self, agent: Agent, question: Question) -> defer.Deferred[Answer]:
@@ -170,7 +175,7 @@ class _Exchange:
         for a head, nor for what may come between the chunks of a body."""
         self._received += len(data)
         if self._is_too_large:
-            self._connection.abort()
+            _cut(self._connection)
         else:
             type(self._connection).dataReceived(self._connection, data)
 
@@ -202,10 +207,18 @@ class _Exchange:
             return Answer(response.code, headers, await body.whole)
         except BaseException:
             if self._connection is not None:
-                self._connection.abort()
+                _cut(self._connection)
             if self._is_too_large:
                 raise BrokenAnswerError(_too_large(self._max_body)) from None
             raise
+
+
+def _cut(connection: Any) -> None:
+    """End a connection of the pool without waiting for the other side.  Twisted's own ``abort``
+    waits until the other side has ended TLS, and one that hangs never does."""
+    connection.abort()
+    if connection.transport.connected:
+        connection.transport.abortConnection()
 
 
 def _too_large(limit: int) -> str:
@@ -271,10 +284,17 @@ class _Body(Protocol):
 class _Endpoints:
     """How an agent is connected to."""
 
-    def __init__(self, reactor: Any, timeout: float, creator: Callable[[str], Any] | None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        timeout: float,
+        creator: Callable[[str], Any] | None,
+        made: Callable[[Any], object],
+    ) -> None:
         self._reactor = reactor
         self._timeout = timeout
         self._creator = creator
+        self._made = made
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode()
@@ -288,20 +308,26 @@ class _Endpoints:
         if uri.scheme == b"https":
             assert self._creator is not None
             endpoint = wrapClientTLS(self._creator(host), endpoint)
-        return _Endpoint(endpoint)
+        return _Endpoint(endpoint, self._made)
 
 
 @implementer(IStreamClientEndpoint)
 class _Endpoint:
-    """An endpoint that says when there is no connection, and has the kernel look after one."""
+    """An endpoint that says when there is no connection, and has the kernel look after one.
+    ``made`` is called with each connection."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, made: Callable[[Any], object]) -> None:
         self._endpoint = endpoint
+        self._made = made
 
     def connect(self, factory: Any) -> Any:
         # Nobody wants two lines in the log for each connection.
         factory.noisy = False
-        return self._endpoint.connect(factory).addCallbacks(_keep_alive, _unreachable)
+        return self._endpoint.connect(factory).addCallbacks(self._connected, _unreachable)
+
+    def _connected(self, connection: Any) -> Any:
+        self._made(connection)
+        return _keep_alive(connection)
 
 
 def _unreachable(failure: Failure) -> None:

@@ -176,7 +176,7 @@ class SuspendHook(Struct, tag="suspend", frozen=True):
 
 
 class TakeSettings(Struct, tag="settings", frozen=True):
-    """Use ``timeouts``, ``limits`` and ``access_log`` of these settings from now on."""
+    """Use those of these settings from now on that ``IPlane.take_settings`` names."""
 
     settings: Settings
 

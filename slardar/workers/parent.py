@@ -277,6 +277,8 @@ class Workers:
             limits=settings.limits,
             health=settings.health,
             access_log=settings.access_log,
+            trusted=settings.trusted,
+            forwarded=settings.forwarded,
         )
         if self._heartbeats is not None:
             self._heartbeats.take_settings(settings.health)

@@ -34,7 +34,9 @@ class FakeHttp:
     def __init__(self) -> None:
         self.asked: list[tuple[str, list[tuple[str, Any]], Any, Deferred[Any]]] = []
 
-    def get(self, callback: Any, path: str, params: Any = (), headers: Any = None) -> Deferred[Any]:
+    def get(
+        self, callback: Any, path: str, params: Any = (), headers: Any = None, raw: bool = False
+    ) -> Deferred[Any]:
         asked: Deferred[Any] = Deferred()
         self.asked.append((path, list(params), headers, asked))
         return asked.addCallback(callback)
@@ -85,7 +87,7 @@ class Followed:
     def answers(self, index: int, *entries: Any) -> Report:
         """Answer the question that waits; returns what is told then."""
         *_, asked = self.client.http.asked[-1]
-        asked.callback(Response(200, {"X-Consul-Index": str(index)}, json.dumps(entries)))
+        asked.callback(Response(200, {"X-Consul-Index": str(index)}, json.dumps(entries).encode()))
         return self.told[-1]
 
     def fails(self, reason: str = "refused") -> Report:
@@ -127,8 +129,9 @@ def test_question_says_what_the_service_says() -> None:
     ("code", "body", "headers", "reason"),
     [
         (500, "No cluster leader", {}, "500 No cluster leader"),
-        (403, "ACL not found", {}, "ACL not found"),
-        (404, "", {}, "the answer is no list of instances"),
+        (403, "ACL not found\n", {}, "403 ACL not found"),
+        (404, "no such page", {}, "404 no such page"),
+        (200, "[]", {"X-Consul-Index": ""}, "the answer is no list of instances"),
         (200, "[]", {"X-Consul-Index": "x"}, "the answer is no list of instances"),
         (200, "[]", {"X-Consul-Results-Filtered-By-ACLs": "true"}, "the token may not read"),
     ],
@@ -139,7 +142,7 @@ def test_answer_that_says_nothing(
     """It is a failure, not an empty service."""
     site = Followed()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(code, {"X-Consul-Index": "5", **headers}, body))
+    asked.callback(Response(code, {"X-Consul-Index": "5", **headers}, body.encode()))
     (report,) = site.told
     assert isinstance(report, Failed)
     assert reason in report.reason
@@ -150,7 +153,7 @@ def test_garbage(body: str) -> None:
     """It is a failure, whatever it is."""
     site = Followed()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(200, {"X-Consul-Index": "5"}, body))
+    asked.callback(Response(200, {"X-Consul-Index": "5"}, body.encode()))
     (report,) = site.told
     assert isinstance(report, Failed)
 
@@ -170,7 +173,7 @@ def test_server_that_knows_no_leader_is_not_believed() -> None:
     """The leader is asked."""
     site = Followed()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(200, {"X-Consul-Index": "5", "X-Consul-KnownLeader": "false"}, "[]"))
+    asked.callback(Response(200, {"X-Consul-Index": "5", "X-Consul-KnownLeader": "false"}, b"[]"))
     site.client.http.asked[-1][3].callback(Response(404, {}, ""))
     assert site.told == []
     assert site.asked[-1] == {}
@@ -183,9 +186,9 @@ def test_empty_answer_may_be_a_refusal() -> None:
     site = Followed()
     site.answers(5, entry())
     for code in (403, 404):
-        site.client.http.asked[-1][3].callback(Response(200, {"X-Consul-Index": "6"}, "[]"))
+        site.client.http.asked[-1][3].callback(Response(200, {"X-Consul-Index": "6"}, b"[]"))
         path, _, headers, asked = site.client.http.asked[-1]
-        assert path == "/v1/agent/health/service/name/web"
+        assert path == "/v1/config/service-defaults/web"
         assert headers == {"X-Consul-Token": "secret"}
         asked.callback(Response(code, {}, ""))
         site.clock.advance(LONGEST_DELAY)
@@ -229,7 +232,7 @@ def test_end_cancels_the_question() -> None:
     other: list[Report] = []
     second = ConsulQuery("other")
     site.catalogue.follow(second.origin, other.append)
-    site.client.http.asked[1][3].callback(Response(200, {"X-Consul-Index": "1"}, "[]"))
+    site.client.http.asked[1][3].callback(Response(200, {"X-Consul-Index": "1"}, b"[]"))
     site.catalogue.unfollow(site.origin)
     first, _, third = site.client.http.asked
     assert (first[3].called, third[3].called) == (True, False)
@@ -254,7 +257,7 @@ def test_whoever_is_told_may_end_it() -> None:
     site = Followed()
     site.catalogue._watches[site.origin]._told = lambda report: site.catalogue.stop()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(200, {"X-Consul-Index": "5"}, json.dumps([entry()])))
+    asked.callback(Response(200, {"X-Consul-Index": "5"}, json.dumps([entry()]).encode()))
     assert len(site.asked) == 1
     assert site.clock.getDelayedCalls() == []
 
@@ -276,12 +279,36 @@ def test_agents_that_cannot_be_asked_at_all() -> None:
     def connect(agents: str) -> FakeClient:
         raise ValueError("no such file")
 
-    catalogue = ConsulCatalogue(Clock(), connect)
+    clock = Clock()
+    catalogue = ConsulCatalogue(clock, connect)
     told: list[Report] = []
     catalogue.follow(WEB.origin, told.append)
     assert told == [Failed("no such file")]
     catalogue.unfollow(WEB.origin)
     catalogue.stop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_certificate_that_comes_later() -> None:
+    """The service is followed as soon as a client can be made."""
+    client = FakeClient()
+    problems = ["no such file"]
+
+    def connect(agents: str) -> FakeClient:
+        for problem in problems:
+            raise ValueError(problem)
+        return client
+
+    clock = Clock()
+    catalogue = ConsulCatalogue(clock, connect, lambda: 0.0)
+    told: list[Report] = []
+    catalogue.follow(WEB.origin, told.append)
+    problems.clear()
+    clock.advance(LONGEST_DELAY)
+    assert [asked[0] for asked in client.http.asked] == ["/v1/health/service/web"]
+    catalogue.stop()
+    assert told == [Failed("no such file")]
+    assert client.is_closed
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def entry(name: str = "web-1", port: int = 80, node: str = "n1", **keys: Any) ->
 
 
 def listed(*entries: dict[str, Any], query: ConsulQuery = WEB, near: str = "") -> Listing:
-    found = listing_of(read_instances(list(entries)), query, near)
+    found = listing_of(read_instances(json.dumps(entries).encode()), query, near)
     assert isinstance(found, Listing)
     return found
 
@@ -173,7 +174,7 @@ def test_instance_that_cannot_be_reached(keys: dict[str, Any], note: str) -> Non
     """It is left out and noted; where it is the only one, the answer is a failure."""
     odd, good = entry(**keys), entry("web-2", 81)
     assert listed(odd, good) == Listing(((Listed("10.0.0.1", 81),),), note=note)
-    assert listing_of(read_instances([odd]), WEB) == Failed(note)
+    assert listing_of(read_instances(json.dumps([odd]).encode()), WEB) == Failed(note)
 
 
 def test_two_instances_at_one_address() -> None:
@@ -211,7 +212,7 @@ def test_no_instance() -> None:
 def test_garbage_is_no_answer(answer: Any) -> None:
     """It raises, whatever it is."""
     with pytest.raises(ValueError, match=r"."):
-        read_instances(answer)
+        read_instances(json.dumps(answer).encode())
 
 
 @given(st.permutations([entry(f"w{n}", n % 3 + 1, f"n{n % 2}") for n in range(1, 7)]))

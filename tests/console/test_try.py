@@ -63,6 +63,24 @@ def test_request_goes_on(folder: Path) -> None:
     assert found["microseconds"] > 0
 
 
+@pytest.mark.parametrize(
+    ("trusted", "seen"),
+    [((), "10.0.0.1 -"), (("10.0.0.0/8",), "1.1.1.1 https"), (("::1", "unix:"), "10.0.0.1 -")],
+)
+def test_trusted_proxy(folder: Path, trusted: tuple[str, ...], seen: str) -> None:
+    """The hook sees what a worker would believe."""
+    sent = "X-Forwarded-For: 6.6.6.6, 1.1.1.1\nX-Forwarded-Proto: https\n"
+    (folder / "told.http").write_text(REQUEST + sent)
+    (folder / "who.py").write_text(
+        "def on_request(request):\n"
+        "    proto = request.headers.get('X-Forwarded-Proto', '-')\n"
+        "    request.headers['X-Seen'] = request.client + ' ' + proto\n"
+    )
+    words = [word for network in trusted for word in ("--trusted", network)]
+    found = outcome("who.py", "--request", "told.http", "--client", "10.0.0.1", *words)
+    assert found["changes"] == [f"+ X-Seen: {seen}"]
+
+
 def test_hook_answers(folder: Path) -> None:
     """The output has the reply, and each log line of the hook on one line."""
     done = run("tenant.py", "--request", "delete.http")
@@ -183,6 +201,7 @@ def test_failures_have_exit_code_1(folder: Path, file: str, code: str, says: str
         (("tenant.py", "--request", "get.http", "--setting", "x=NaN"), "settings.x: expected"),
         (("tenant.py", "--request", "get.http", "--setting", "exit=1"), "settings.exit: "),
         (("tenant.py", "--request", "get.http", "--client", "\xe9"), "client: expected"),
+        (("tenant.py", "--request", "get.http", "--trusted", "10.0.0.1/8"), "trusted: expected"),
     ],
 )
 def test_wrong_words(folder: Path, words: tuple[str, ...], says: str) -> None:

@@ -134,6 +134,8 @@ def test_changes_are_refused_with_503_and_nothing_else_changes(board: Board) -> 
     told = [event.status for event in node.events if hasattr(event, "status")]
     assert told == ["stale", "back"]
     assert result_of(node.actions.set_upstream("a", upstream(4), "x")).version == 4
+    # What the file says is on record by then.
+    assert board.state.file["upstreams.file"]["servers"][0]["port"] == 8
 
 
 def test_restart_while_the_store_is_away_serves_what_was_served(board: Board) -> None:

@@ -64,6 +64,23 @@ def found(served: Served, decision_id: str) -> DecisionTold:
 
 @pytest.mark.real
 @in_thread
+@pytest.mark.parametrize(("trusted", "client"), [((), "127.0.0.1"), (("127.0.0.1",), "1.1.1.1")])
+def test_client_of_a_trusted_proxy(
+    served: Served, origins: list[Origin], trusted: tuple[str, ...], client: str
+) -> None:
+    """The believed client is told, and what is not believed is nobody's change."""
+    origins.append(Origin())
+    served.put("up", *origins, decisions=True)
+    served.run(served.plane.take_settings, Settings(trusted=trusted))
+    lines = ("X-Forwarded-For: 6.6.6.6, 1.1.1.1", "X-Forwarded-Proto: https", "X-Real-IP: 1.1.1.1")
+    with served.client() as connection:
+        answer = connection.get("/", "up", *lines)
+    told = found(served, answer.headers["x-decision-id"])
+    assert (told.client, told.decision.changes) == (client, ())
+
+
+@pytest.mark.real
+@in_thread
 def test_attempts_are_told(served: Served, origins: list[Origin]) -> None:
     """What was known before the first pick, and each attempt with its times and its failure."""
 
@@ -117,6 +134,7 @@ def test_token_asks_for_a_decision(served: Served, origins: list[Origin]) -> Non
         ("X-Slardar-Explain: nobody", False),
         ("X-Slardar-Explain: boss\r\nX-Slardar-Explain: boss", False),
         ("X_Slardar_Explain: boss", True),
+        ("X-Slardar_Explain: boss", True),
         ("X-Slardar-Explain:", False),
         ("X-Other: boss", False),
     ]

@@ -135,6 +135,22 @@ def told(plane: DataPlane, host: str, path: str = "/", *lines: str) -> Explanati
     return found
 
 
+@pytest.mark.parametrize("trusted", [(), ("10.0.0.0/8",)])
+def test_client_of_a_trusted_proxy(trusted: tuple[str, ...]) -> None:
+    """Hooks and balancers are shown the believed client; what is not believed is no change that
+    a hook has made."""
+    made = {"app": parsed_upstream("app", "ip_hash", {"a": [{}] * 50}, {})}
+    plane = plane_of(made, (), {"script.*": {"active": ["header"]}}, None)
+    result_of(plane.take_settings(Settings(trusted=trusted)))
+    lines = ("X-Forwarded-Proto: https", "X-Real-IP: 1.1.1.1", "Forwarded: for=6.6.6.6")
+    explained = told(plane, "app", "/", "X-Forwarded-For: 6.6.6.6, 1.1.1.1", *lines)
+    assert explained.changes == ("+ X-Seen: 1",)
+    head = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
+    servers = [result_of(plane.explain(head, client)).server for client in (CLIENT, "1.1.1.1")]
+    assert servers[0] != servers[1]
+    assert explained.server == servers[bool(trusted)]
+
+
 def counted(plane: DataPlane) -> tuple[Any, ...]:
     """All that is counted, and kept of servers."""
     servers = [

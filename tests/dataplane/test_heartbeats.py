@@ -18,6 +18,7 @@ from slardar.dataplane.heartbeats import Heartbeats
 from slardar.health.probes.base import OK, Check, Probe, Result, failed
 from slardar.health.verdicts import Heartbeat
 from slardar.http1.interfaces import ChannelBase
+from slardar.http1.proxy_header import LOCAL
 from slardar.model.parse import parse_upstream
 from slardar.model.server import Upstream
 from tests.dataplane.kit import logged
@@ -411,6 +412,29 @@ def test_another_probe_begins_at_once(site: Site) -> None:
     after.reply(b"pong")
     site.clock.advance(0)
     assert site.take() == [(1, "ok", "")]
+
+
+def test_heartbeat_says_that_it_is_no_client(site: Site) -> None:
+    """Where the servers expect a PROXY protocol header: before what the probe says, if it says
+    anything.  Another version begins at once, as another probe does."""
+    site.put("a", 1, typ="http", proxy_protocol=1)
+    site.put("b", 2, proxy_protocol=2)
+    site.pass_time(0.02, lambda channel: channel.connect() if channel.connecting else None)
+    talks, takes = site.channels
+    assert talks.written == [LOCAL[1], b"ping"]
+    assert takes.written == [LOCAL[2]]
+    assert site.take() == [(2, "ok", "")]
+    site.put("a", 1, typ="http", proxy_protocol=2)
+    assert talks.closed
+    site.pass_time(0.02)
+    (again,) = site.open
+    again.connect()
+    assert again.written == [LOCAL[2], b"ping"]
+    site.put("a", 1, typ="http")
+    site.pass_time(0.02)
+    (plain,) = site.open
+    plain.connect()
+    assert plain.written == [b"ping"]
 
 
 def test_another_interval_holds_at_once(site: Site) -> None:

@@ -450,3 +450,131 @@ def test_unasked_reply_of_the_same_batch_is_never_used(
     assert channel not in pool.idle
     given[0].close()
     other.close()
+
+
+# Connections that tell a client.
+
+
+class Client(Recorder):
+    """The protocol of a request of a client with this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def proxy_header(self, version: int) -> bytes:
+        return f"{self.name} {version};".encode()
+
+    def connected(self, channel: Any) -> None:
+        super().connected(channel)
+        channel.write(b"request")
+
+
+def introduced(
+    poller: Poller, pool: Pool, origin: Origin, name: str
+) -> tuple[Channel, socket.socket]:
+    """A new connection of a client, and its other end, which has got its header first."""
+    client = Client(name)
+    channel = pool.acquire(client, False, False)
+    assert channel is not None
+    assert channel.connecting
+    pump(poller, lambda: client.events == ["connected"])
+    assert channel.protocol is client
+    far = origin.accept()
+    wanted = f"{name} {pool.proxy_protocol};request".encode()
+    assert far.recv(len(wanted), socket.MSG_WAITALL) == wanted
+    return channel, far
+
+
+def test_connection_serves_the_client_that_it_tells(
+    poller: Poller, pool: Pool, origin: Origin
+) -> None:
+    """Also where others wait that are newer; a client without one gets a new connection."""
+    pool.set_proxy_protocol(2)
+    one, far = introduced(poller, pool, origin, "one")
+    two, _ = introduced(poller, pool, origin, "two")
+    pool.release(one)
+    pool.release(two)
+    again = Client("one")
+    assert pool.acquire(again, False, False) is one
+    assert one.protocol is again
+    # The header was sent once.
+    one.write(b"more")
+    assert far.recv(100) == b"more"
+    assert pool.acquire(Client("one"), False, False) not in (one, two)
+    assert pool.idle == [two]
+
+
+def test_oldest_connection_makes_room_for_the_next_client(
+    poller: Poller, pool: Pool, origin: Origin
+) -> None:
+    """Its client is the likeliest to be gone.  Without room nothing is kept."""
+    pool.set_proxy_protocol(1)
+    channels = [introduced(poller, pool, origin, str(number))[0] for number in range(3)]
+    for channel in channels:
+        pool.release(channel)
+    assert pool.idle == channels[1:]
+    assert channels[0].closed
+    pool.set_limit(0)
+    last, _ = introduced(poller, pool, origin, "last")
+    pool.release(last)
+    assert last.closed
+    assert pool.idle == []
+
+
+def test_other_version_ends_the_connections_from_before(
+    poller: Poller, pool: Pool, origin: Origin
+) -> None:
+    """Idle ones now, and busy ones once they are released; the same version ends none."""
+    idle, _ = opened(poller, pool, origin)
+    busy, _ = opened(poller, pool, origin)
+    pool.release(idle)
+    pool.set_proxy_protocol(0)
+    assert pool.idle == [idle]
+    pool.set_proxy_protocol(2)
+    assert idle.closed
+    pool.release(busy)
+    assert busy.closed
+    telling, _ = introduced(poller, pool, origin, "a")
+    other, _ = introduced(poller, pool, origin, "a")
+    pool.release(telling)
+    pool.set_proxy_protocol(2)
+    assert pool.idle == [telling]
+    pool.set_proxy_protocol(0)
+    assert telling.closed
+    pool.release(other)
+    assert other.closed
+    plain, _ = opened(poller, pool, origin)
+    pool.release(plain)
+    assert pool.idle == [plain]
+
+
+def test_every_address_gets_the_header(poller: Poller, named: Pool, wide: Origin) -> None:
+    """An idle connection to another address is not used for the one whose turn it is."""
+    named.set_proxy_protocol(1)
+    channels = [introduced(poller, named, wide, "one") for _ in range(3)]
+    assert sorted(led_to(far) for _, far in channels) == ["1", "2", "3"]
+    for channel, _ in channels:
+        named.release(channel)
+    assert [named.acquire(Client("one"), False, False) for _ in range(3)] == [
+        channel for channel, _ in channels
+    ]
+
+
+def test_connection_that_cannot_be_made_is_told_to_its_request(
+    poller: Poller, hand: HandReactor, pool: Pool, origin: Origin
+) -> None:
+    """As without a header: that it is lost, and that it is late."""
+    pool.set_proxy_protocol(2)
+    late = Client("late")
+    channel = pool.acquire(late, True, False)
+    assert channel is not None
+    channel.deadline = poller.clock.now - 1.0
+    hand.advance(TICK)
+    assert late.events[0] == "late"
+    channel.close()
+    origin.sock.close()
+    lost = Client("lost")
+    assert pool.acquire(lost, True, False) is not None
+    pump(poller, lambda: lost.was_lost)
+    assert lost.events == [("lost", "Connection refused")]

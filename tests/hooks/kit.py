@@ -155,7 +155,7 @@ def request_of(
     """A request as the parser makes it, from 192.0.2.7."""
     lines = [f"{method} {target} HTTP/1.1", *([f"Host: {host}"] if host else []), *headers, "", ""]
     request = parse_request("\r\n".join(lines).encode("latin-1"))
-    request.address = b"192.0.2.7"
+    request.peer = request.address = b"192.0.2.7"
     return request
 
 

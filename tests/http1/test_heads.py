@@ -261,7 +261,10 @@ def test_headers_that_lie() -> None:
         b"Proxy: x",
         b"HTTP2-Settings: x",
         b"X_Forwarded_For: x",
+        b"X-Forwarded_For: x",
+        b"x_forwarded-for: x",
         b"x_request_id: x",
+        b"X-Real_IP: x",
         b"Transfer_Encoding: x",
         b"Content_Length: 5",
         b"X_Other: 1",
@@ -271,7 +274,7 @@ def test_headers_that_lie() -> None:
 
 
 def test_forwarded_headers() -> None:
-    """Several lines are one list; an empty line is no line."""
+    """Several lines are one list; an empty line is no line.  None of them passes yet."""
     head = request(
         b"X-Forwarded-For: 1.1.1.1",
         b"x-forwarded-for: 2.2.2.2",
@@ -279,12 +282,20 @@ def test_forwarded_headers() -> None:
         b"X-Forwarded-Proto: https",
         b"X-Forwarded-Host: www",
         b"X-Request-Id: abc",
+        b"Forwarded: for=3.3.3.3",
+        b"FORWARDED: for=4.4.4.4",
+        b"x-real-ip: 5.5.5.5",
+        b"X_Real_IP: 6.6.6.6",
     )
     assert head.lines == [b""]
+    assert head.told is not None
+    assert head.told.forwarded == b"for=3.3.3.3, for=4.4.4.4"
+    assert head.told.real_ip == b"5.5.5.5"
     assert head.forwarded_for == b"1.1.1.1, 2.2.2.2"
     assert (head.forwarded_proto, head.forwarded_host) == (b"https", b"www")
     assert head.request_id == b"abc"
     assert request(b"X-Request-Id: ").request_id is None
+    assert request(b"X-Request-Id: abc", b"X-Forwarded-Port: 1", b"X-Real: 2").told is None
 
 
 @pytest.mark.parametrize(

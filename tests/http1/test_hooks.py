@@ -12,6 +12,7 @@ import pytest
 from slardar.config import Hooks
 from slardar.hooks.runner import Runner
 from slardar.hooks.script import HookFailure
+from slardar.model.networks import Networks
 from slardar.testing.playbook import Playbook
 from tests.dataplane.kit import logged
 from tests.hooks.kit import Action, FakeEngine, hook, hooks
@@ -316,6 +317,66 @@ def test_changed_request_is_what_the_server_gets(new_play: NewPlay) -> None:
     assert body_of(got) == b"body"
     play.origin_sends(OK)
     assert statuses(play.client_gets()) == [200]
+
+
+WHO = {
+    "python/script.*": """
+def on_request(request):
+    seen = request.headers
+    request.headers["X-Seen"] = "|".join([request.client, seen.get("X-Forwarded-For", "-"),
+        seen.get("X-Forwarded-Proto", "-"), seen.get("X-Real-IP", "-"), seen.get("Forwarded", "-")])
+""",
+    "lua/script.*": """
+local var = ngx.var
+ngx.req.set_header("X-Seen", table.concat({var.remote_addr, var.http_x_forwarded_for or "-",
+    var.http_x_forwarded_proto or "-", var.http_x_real_ip or "-", var.http_forwarded or "-"}, "|"))
+ngx.req.set_header("X-Peer", var.realip_remote_addr .. " " .. var.proxy_add_x_forwarded_for)
+""",
+}
+
+
+@pytest.mark.parametrize("name", WHO)
+def test_whom_a_hook_sees(new_play: NewPlay, name: str) -> None:
+    """Hooks of both languages see the believed client, and what is believed of the headers."""
+    made = Runner(Hooks(), lambda: 0.0)
+    made.load(hooks(hook(name, WHO[name])))
+    play = new_play(hooks=made)
+    lines = ("X-Forwarded-For: 6.6.6.6, 1.1.1.1", "X-Forwarded-Proto: https",
+             "X-Real-IP: 1.1.1.1", "Forwarded: for=6.6.6.6")  # fmt: skip
+    for trusted, seen in (
+        ((), b"192.0.2.7|6.6.6.6, 1.1.1.1|-|-|-"),
+        (("192.0.2.7",), b"1.1.1.1|6.6.6.6, 1.1.1.1|https|1.1.1.1|for=6.6.6.6"),
+    ):
+        play.host.trusted = Networks(trusted)
+        play.client_sends(get("/a", *lines))
+        got = play.origin_gets()
+        assert b"\r\nX-Seen: " + seen + b"\r\n" in got
+        if name.startswith("lua"):
+            peer = b"192.0.2.7 6.6.6.6, 1.1.1.1, 192.0.2.7"
+            assert b"\r\nX-Peer: " + peer + b"\r\n" in got
+        play.origin_sends(OK)
+
+
+def test_what_a_hook_says_of_the_client(new_play: NewPlay) -> None:
+    """A hook may set these headers for anybody; slardar's Forwarded tells the client's Host."""
+
+    def action(request: Any, _: Any) -> None:
+        request.host = "b.test"
+        request.headers["X-Real-IP"] = request.client
+        request.headers["X-Forwarded-Proto"] = "https"
+        request.headers["Forwarded"] = "for=9.9.9.9"
+
+    play = new_play(hooks=runner(action), sends_forwarded=True)
+    play.client_sends(get("/a", "X-Real-IP: 6.6.6.6", "Forwarded: for=6.6.6.6"))
+    lines = play.origin_gets().split(b"\r\n")
+    assert {
+        b"Host: b.test",
+        b"X-Real-IP: 192.0.2.7",
+        b"X-Forwarded-Proto: https",
+        b"X-Forwarded-Host: a.test",
+        b"Forwarded: for=9.9.9.9, for=192.0.2.7;proto=http;host=a.test",
+    } <= set(lines)
+    assert b"6.6.6.6" not in b"".join(lines)
 
 
 def test_retry_sends_what_the_hook_made_of_it(new_play: NewPlay) -> None:

@@ -12,7 +12,7 @@ def written(
 ) -> list[bytes]:
     """The lines that the server gets for a client's head."""
     request = parse_request(head)
-    request.address = address
+    request.peer = request.address = address
     data = request_head(request, RequestIds(b"id"), fallback)
     assert data[-4:] == b"\r\n\r\n"
     return data[:-4].split(b"\r\n")

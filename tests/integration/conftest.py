@@ -45,6 +45,8 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
         """
         location = /who { default_type text/plain; return 200 "nginx\\n"; }
         location = /host { default_type text/plain; return 200 "$host $http_x_forwarded_for\\n"; }
+        location = /told { default_type text/plain; return 200
+            "$http_x_forwarded_for|$http_x_forwarded_proto|$http_x_real_ip|$http_forwarded"; }
         location = /slow { alias slow; limit_rate 100k; }
         """,
     )

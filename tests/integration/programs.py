@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHECKOUT", "TWISTD", "FileServer", "Nginx", "Program", "Slardar", "curl"]
+__all__ = ["CHECKOUT", "TWISTD", "FileServer", "HAProxy", "Nginx", "Program", "Slardar", "curl"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 #: twistd without its script, so that a test needs no script on the PATH.
@@ -163,6 +163,45 @@ class Nginx(Program):
         return f"127.0.0.1:{self.port}"
 
 
+_HAPROXY = """\
+global
+    stats socket {folder}/stats level admin
+    log stdout format raw local0
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    timeout check 5s
+"""
+
+
+class HAProxy(Program):
+    """HAProxy with this text behind its defaults.
+
+    For each frontend the text has ``bind fd@{number}``; ``ports`` are where they listen, by
+    these numbers.
+    """
+
+    def __init__(self, folder: Path, text: str, frontends: int = 1) -> None:
+        path = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        assert path is not None, "haproxy is needed: make test installs it"
+        folder.mkdir()
+        self.folder = folder
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(frontends)]
+        self.ports = [int(sock.getsockname()[1]) for sock in sockets]
+        text = re.sub(r"fd@(\d+)", lambda found: f"fd@{sockets[int(found[1])].fileno()}", text)
+        (folder / "haproxy.cfg").write_text(_HAPROXY.format(folder=folder) + text)
+        command = [path, "-db", "-f", str(folder / "haproxy.cfg")]
+        super().__init__(command, folder, pass_fds=[sock.fileno() for sock in sockets])
+        for sock in sockets:
+            sock.close()
+
+    def addresses(self) -> list[str]:
+        """Where its frontends listen, as ``HOST:PORT``."""
+        return [f"127.0.0.1:{port}" for port in self.ports]
+
+
 class Slardar(Program):
     """``twistd -n slardar`` in its own folder, on ports that the kernel chose."""
 
@@ -175,7 +214,7 @@ class Slardar(Program):
 
     def ready(self) -> Slardar:
         """Itself, once it takes requests and calls."""
-        self.port = int(self.wait_for(r"requests on tcp 127\.0\.0\.1:(\d+)")[1])
+        self.port = int(self.wait_for(r"requests on tcp 127\.0\.0\.1:(\d+)$")[1])
         self.control = int(self.wait_for(r"control on tcp 127\.0\.0\.1:(\d+)")[1])
         return self
 

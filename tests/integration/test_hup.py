@@ -129,6 +129,44 @@ def test_new_timeouts_and_limits_hold_without_a_restart(
     assert time.monotonic() - begin < 15
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_trusted_proxies(
+    tmp_path: Path, start: Start, clients: ExitStack, nginx: Nginx, workers: str
+) -> None:
+    """``trusted`` and ``forwarded`` hold in every process, on connections that are there, too."""
+    log = tmp_path / "access.log"
+    settings = {"access_log": {"to": f"file:{log}", "format": "{client}"}}
+    site = Site(tmp_path, start, clients, workers, a=server(nginx.port))
+    kept = [site.connect() for _ in range(6)]
+    sent = {
+        "Host": "a",
+        "X-Forwarded-For": "6.6.6.6, 1.1.1.1",
+        "X-Forwarded-Proto": "https",
+        "X-Real-IP": "1.1.1.1",
+    }
+
+    def told() -> set[str]:
+        found = set()
+        for client in kept:
+            client.request("GET", "/told", headers=sent)
+            found.add(client.getresponse().read().decode())
+        return found
+
+    hops = "6.6.6.6, 1.1.1.1, 127.0.0.1"
+    assert told() == {f"{hops}|http||"}
+    own = "for=127.0.0.1;proto=http;host=a"
+    site.hup(trusted=["127.0.0.0/8"], forwarded=True, **settings)
+    site.slardar.wait_for("read again: access_log, trusted, forwarded hold from now on")
+    assert told() == {f"{hops}|https|1.1.1.1|{own}"}
+    until(lambda: log.exists() and log.read_text() == "1.1.1.1\n" * 6, "the clients are logged")
+    site.hup(trusted=["192.0.2.0/24"], **settings)
+    assert told() == {f"{hops}|http||"}
+    until(lambda: log.read_text() == "1.1.1.1\n" * 6 + "127.0.0.1\n" * 6, "they are logged")
+    site.write(trusted=["10.0.0.1/8"])
+    site.slardar.signal(signal.SIGHUP)
+    site.slardar.wait_for(r"not read again: .*trusted\[0\]: expected a network such as")
+
+
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_new_limit_of_connections(
     tmp_path: Path, start: Start, clients: ExitStack, nginx: Nginx, workers: str

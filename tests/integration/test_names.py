@@ -130,6 +130,20 @@ def test_names_delay_no_stop(tmp_path: Path, start: Start, backend: Nginx, worke
     assert slardar.wait(20) == -signal.SIGTERM
 
 
+def test_name_of_an_agent_delays_no_stop(tmp_path: Path, start: Start) -> None:
+    """slardar ends although the name of Consul's agent is being looked up."""
+    path = machine(tmp_path, NAMES)
+    words = ("--store", "memory:", "--amp", "unix:a.sock")
+    agent = "http://consul.stuck.example:8500"
+    program = Slardar(tmp_path / "slardar", *words, PYTHONPATH=path, CONSUL_HTTP_ADDR=agent)
+    slardar: Slardar = start(program).ready()
+    assert slardar.call("PUT", "/service/web", {"consul_service": "web"})[0] == 200
+    lookups = tmp_path / "slardar" / "lookups"
+    wait_for(lambda: lookups.exists() and "consul.stuck.example" in lookups.read_text())
+    slardar.signal(signal.SIGTERM)
+    assert slardar.wait(20) == -signal.SIGTERM
+
+
 class Backend(http.server.ThreadingHTTPServer):
     """Answers with its address, and counts its connections."""
 

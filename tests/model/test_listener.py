@@ -21,6 +21,16 @@ def test_listeners_of_the_settings_have_ids_that_stay() -> None:
     assert spec_of("tcp:80") in few
 
 
+def test_listener_behind_a_proxy_has_the_endpoint_of_its_socket() -> None:
+    """The prefix is a part of its id alone."""
+    one, other, plain = parse_settings(
+        {"listen": ["haproxy:tcp:0", "haproxy:tcp:0", "tcp:0"]}
+    ).listeners
+    assert (one.id, one.endpoint, one.proxy_protocol) == ("haproxy:tcp:0", "tcp:0", True)
+    assert (other.id, other.endpoint, other.proxy_protocol) == ("haproxy:tcp:0#2", "tcp:0", True)
+    assert (plain.id, plain.endpoint, plain.proxy_protocol) == ("tcp:0", "tcp:0", False)
+
+
 def test_listener_is_plain_http_unless_it_says_otherwise() -> None:
     """The scheme follows from TLS alone."""
     plain = spec_of("tcp:80")

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
-from slardar.http1.headers import KEPT, REQUEST_SPECIAL, drop_named
+from slardar.http1.headers import KEPT, TAKEN_OUT, drop_named
 from slardar.http1.heads import CHUNKED, UNTIL_CLOSE, BadMessage, judge
 from slardar.http1.reply import parse_reply
-from slardar.http1.request import normal_host, parse_request
+from slardar.http1.request import Request, normal_host, parse_request
 from slardar.http1.writer import RequestIds, request_head
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
@@ -56,6 +56,8 @@ def _described(outcome: Any) -> Any:
     if isinstance(outcome, BadMessage):
         return outcome.status, outcome.message
     values = {name: getattr(outcome, name) for name in dir(outcome) if name[0] != "_"}
+    if isinstance(outcome, Request) and outcome.told is not None:
+        values["told"] = _described(outcome.told)
     return {name: value for name, value in values.items() if not callable(value)}
 
 
@@ -130,9 +132,9 @@ def test_any_bytes_as_a_request(data: bytes) -> None:
     assert request.raw_uri[:1] == b"/" or request.raw_uri == b"*"
     passed = _split(request.lines[1:])
     assert [field for field in told if field in passed] == passed
-    assert not {name.lower() for name, _ in passed} & REQUEST_SPECIAL
+    assert not {name.lower() for name, _ in passed} & TAKEN_OUT
     gone = {name.lower() for name, _ in told} - {name.lower() for name, _ in passed}
-    assert gone <= REQUEST_SPECIAL | set(request.connection or [])
+    assert gone <= TAKEN_OUT | set(request.connection or [])
     # Balancers and logs can read it, and it can be written.
     assert (request.method, request.uri, request.host) != ("", "", "")
     written = request_head(request, RequestIds(), "10.0.0.1:80")
@@ -177,7 +179,7 @@ _values = st.text('a,;:="\t \x21\x7e\x80\xff', max_size=12).map(
     lambda text: text.strip(" \t").encode("latin-1")
 )
 _headers = st.lists(
-    st.tuples(_names, _values).filter(lambda field: field[0].lower() not in REQUEST_SPECIAL),
+    st.tuples(_names, _values).filter(lambda field: field[0].lower() not in TAKEN_OUT),
     max_size=8,
 )
 _bodies = st.one_of(
@@ -209,14 +211,14 @@ def test_round_trip(
         (b"%b %b HTTP/1.1" % (verb, target), b"Host: App:81", *lines, body[0] + b"\r\n")
     )
     first = parse_request(head)
-    first.address = address.encode()
+    first.peer = address.encode()
     second = parse_request(request_head(first, RequestIds(b"x"), "unused"))
     assert (second.raw_method, second.raw_uri, second.length) == (verb, target, body[1])
     assert (second.authority, second.host, second.minor) == (b"App:81", "app", 1)
     assert second.lines[1:] == lines
     assert (second.forwarded_for, second.forwarded_host) == (address.encode(), b"App:81")
     assert (second.forwarded_proto, second.request_id) == (b"http", b"x00000001")
-    second.address = b"192.0.2.9"
+    second.peer = b"192.0.2.9"
     third = parse_request(request_head(second, RequestIds(b"y"), "unused"))
     assert third.forwarded_for == address.encode() + b", 192.0.2.9"
     assert third.request_id == b"x00000001"
@@ -316,7 +318,7 @@ def test_any_bytes_as_chunks(data: bytes, cuts: list[int]) -> None:
 @given(st.lists(st.tuples(_names, _values), max_size=5), _cuts)
 def test_trailers_round_trip(fields: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     """Permitted trailers come out as they went in."""
-    lines = [b"%b: %b" % field for field in fields if field[0].lower() not in REQUEST_SPECIAL]
+    lines = [b"%b: %b" % field for field in fields if field[0].lower() not in TAKEN_OUT]
     found = _feed(last_chunk(lines), cuts)
     assert not isinstance(found, BadMessage)
     assert found[1].done

@@ -50,7 +50,7 @@ _key = st.sampled_from(
     [
         *("upstreams/a", "upstreams/b", "upstreams/", "upstreams", "services/s", "routes"),
         *("lua/script.a", "lua/version", "python/modules.m", "lua", "arg", "x/y", "50%"),
-        *(".slardar/marks/upstreams/a", ".slardar/hooks/lua/script.a"),
+        *(".slardar/marks/upstreams/a", ".slardar/hooks/lua/script.a", ".slardar/meta"),
     ]
 )
 _value = st.sampled_from(

@@ -16,6 +16,7 @@ from slardar.stores.consul import from_place, read_place
 from slardar.stores.consul_tree import ConsulTree
 from slardar.stores.tree import Content, Entry, LostRaceError, NotWrittenError, Write
 from slardar.testing.stores import change_of
+from tests.certificates import Authority
 from tests.consul_agent import ConsulAgent, ConsulCluster
 from tests.integration.programs import free_port
 from tests.stores.proxy import Proxy
@@ -360,6 +361,24 @@ async def test_two_stores_see_each_other(consul: ConsulAgent) -> None:
     assert (told[-1].version, reasons) == (1, [])
     for store in stores:
         await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls(start: Any, follow: Any, tmp_path: Path) -> None:
+    """The agent's certificate is checked, and slardar's is shown."""
+    authority = Authority(tmp_path)
+    agent = start(tls=(authority.file, *authority.issue("agent")))
+    cert, key = authority.issue("slardar", ("slardar",))
+    place = f"https://127.0.0.1:{agent.https_port}/c/?ca={authority.file}"
+    followed = follow(f"{place}&cert={cert}&key={key}")
+    await followed.start()
+    await followed.tree.write([Write("a", b"1", 0)])
+    await followed.holds(a=b"1")
+    with pytest.raises(StoreError, match="TLS: "):
+        await follow(place).tree.read()
+    other = Authority(tmp_path, "other").file
+    with pytest.raises(StoreError, match="TLS: certificate verify failed"):
+        await follow(f"https://127.0.0.1:{agent.https_port}/c/?ca={other}").tree.read()
 
 
 @pytest_twisted.ensureDeferred

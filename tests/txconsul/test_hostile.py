@@ -22,7 +22,7 @@ from slardar.txconsul import (
     NoAnswerError,
     UnreachableError,
 )
-from tests.certificates import Authority
+from tests.certificates import Authority, Hung
 from tests.integration.programs import free_port
 
 pytestmark = pytest.mark.real
@@ -408,6 +408,25 @@ async def test_silent_connection_is_probed(
     asked.cancel()
     with pytest.raises(defer.CancelledError):
         await asked
+
+
+@pytest.mark.parametrize("answer", [head("Content-Length: 9") + b"[1", GOOD], ids=["slow", "idle"])
+@pytest_twisted.ensureDeferred
+async def test_agent_that_does_not_end_tls(connect: Any, tmp_path: Path, answer: bytes) -> None:
+    """The connection is cut all the same, when a query is cancelled or the client is closed."""
+    agent = Hung(Authority(tmp_path), answer)
+    client = connect(agent.port, scheme="https", verify=False)
+    asked = client.kv.put("a", "1")
+    if answer == GOOD:
+        await asked
+        await client.close()
+    else:
+        await task.deferLater(reactor, 0.2)
+        asked.cancel()
+        with pytest.raises(defer.CancelledError):
+            await asked
+    await until(lambda: agent.is_over)
+    agent.thread.join()
 
 
 def own_tls(

@@ -47,7 +47,7 @@ def _raw_host(request: HookRequest) -> str | None:
 
 def _forwarded(request: HookRequest) -> str:
     known = request.headers.get("x-forwarded-for")
-    return f"{known}, {request.client}" if known else request.client
+    return f"{known}, {request.peer}" if known else request.peer
 
 
 def _binary_address(request: HookRequest) -> str | None:
@@ -108,7 +108,7 @@ VARIABLES: Final[dict[str, Reader]] = {
     "msec": lambda request: f"{time.time():.3f}",
     "proxy_add_x_forwarded_for": _forwarded,
     "query_string": _query,
-    "realip_remote_addr": lambda request: request.client,
+    "realip_remote_addr": lambda request: request.peer,
     "remote_addr": lambda request: request.client,
     # ``request`` and ``request_uri`` tell what the client sent, even if a hook has changed it.
     "request": lambda request: request.sent_line,

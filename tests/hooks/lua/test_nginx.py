@@ -67,7 +67,7 @@ def of_slardar(engine: Any, code: str, head: tuple[str, ...]) -> Outcome:
     """The effect of a script in slardar."""
     sent = "\r\n".join((*head, "Connection: close", "", ""))
     request = parse_request(sent.encode("latin-1"))
-    request.address = b"192.0.2.1"
+    request.peer = request.address = b"192.0.2.1"
     seen = seen_request(request, None)
     script = engine.load("script.x", code, {})
     try:

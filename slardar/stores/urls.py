@@ -1,0 +1,29 @@
+"""URLs of stores, as they may be shown."""
+
+from __future__ import annotations
+
+__all__ = ["hidden_url"]
+
+#: Words in the names of a URL's parameters that nobody should see.
+_SECRET = ("token", "pass", "secret")
+
+
+def hidden_url(url: str) -> str:
+    """A store's URL as it may be shown: without user names, and without passwords and tokens."""
+    kind, _, place = url.partition(":")
+    if kind == "sqlite":
+        return url
+    place, mark, query = place.partition("?")
+    scheme, slashes, place = place.rpartition("//")
+    hosts, slash, path = place.partition("/")
+    *before, last = hosts.split("@")
+    # Between two of them is a host, a comma and the next user; without a comma it is a password.
+    shown = [part.partition(",")[0] for part in before[1:] if "," in part]
+    parameters = "&".join(map(_hidden_parameter, query.split("&")))
+    return f"{kind}:{scheme}{slashes}{','.join([*shown, last])}{slash}{path}{mark}{parameters}"
+
+
+def _hidden_parameter(text: str) -> str:
+    name, equals, value = text.partition("=")
+    is_secret = any(word in name.lower() for word in _SECRET)
+    return f"{name}{equals}{'...' if is_secret else value}"
