@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from slardar.backoff import backoff
-from slardar.errors import ConflictError, StoreError
+from slardar.errors import ConflictError, StoreError, printable
 from slardar.interfaces import IKeptStore, IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores.copy import StateCopy, reason_of
@@ -237,6 +237,8 @@ class KeptStore:
         """The store is away."""
         if not self._is_open:
             return
+        # It may quote what somebody else's server has said.
+        reason = printable(reason)
         if self._away is None:
             since = self._clock() if self.known_until is None else self.known_until
             self._away = Trouble("stale", since, reason)

@@ -238,6 +238,18 @@ def test_call_that_is_not_answered_fails() -> None:
     )
 
 
+def test_reason_moves_no_cursor() -> None:
+    """It may quote what somebody else's server has said."""
+    kept = Kept(filled())
+    kept.start()
+    with capturedLogs() as logged:
+        kept.far.cut("500 \x1b[31m\nversion 7")
+    assert kept.store.trouble is not None
+    assert kept.store.trouble.reason == "500 \\x1b[31m\\nversion 7"
+    (line,) = [formatEvent(event) for event in logged]
+    assert line.isprintable()
+
+
 def test_bug_of_a_third_partys_store_is_a_store_that_is_away() -> None:
     """Nothing that it raises ends the process."""
     kept = Kept()
