@@ -72,6 +72,10 @@ __all__ = ["Configuration"]
 
 #: How often a change may be prepared again because other changes came while code was checked.
 _ATTEMPTS = 1000
+#: Parts of a state that are left out which the log names at once, and characters of a reason there:
+#: whoever writes to the store may write many, with long names.
+_MAX_LEFT_OUT = 20
+_MAX_REASON = 1000
 #: Who has changed what the file says, in the history.
 _FILE = "file"
 
@@ -338,9 +342,14 @@ class Configuration:
 
     def _leave_out(self, failed: Mapping[str, str]) -> None:
         """Note the parts of the held state that are not in use, and log those that are new."""
-        for where, reason in failed.items():
-            if self.failed.get(where) != reason:
-                _log.error("stored and left out: {reason}", reason=printable(reason))
+        new = [reason for where, reason in failed.items() if self.failed.get(where) != reason]
+        for reason in new[:_MAX_LEFT_OUT]:
+            _log.error("stored and left out: {reason}", reason=printable(reason[:_MAX_REASON]))
+        if len(new) > _MAX_LEFT_OUT:
+            _log.error(
+                "stored and left out: {count} more: see failed in /status",
+                count=len(new) - _MAX_LEFT_OUT,
+            )
         self.failed = dict(failed)
 
     def hold(self, state: StoredState, failed: Mapping[str, str] | None = None) -> None:

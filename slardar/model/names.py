@@ -97,8 +97,14 @@ def host_port(host: str, port: object) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def split_host_port(text: str) -> tuple[str, int] | None:
-    """Host and port of ``host:port`` or ``[v6]:port``, or ``None``."""
+def split_host_port(text: str, default: int | None = None) -> tuple[str, int] | None:
+    """Host and port of ``host:port`` or ``[v6]:port``, or ``None``.  With a ``default``, the port
+    may be missing."""
+    found = _split_host_port(text)
+    return _split_host_port(f"{text}:{default}") if found is None and default else found
+
+
+def _split_host_port(text: str) -> tuple[str, int] | None:
     host, colon, port = text.rpartition(":")
     if not colon or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         return None

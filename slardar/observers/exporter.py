@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from random import random
 from typing import Any, Final
 
 from twisted.internet import defer
@@ -29,6 +28,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from slardar import __version__
+from slardar.backoff import backoff
 from slardar.config import Tracing
 from slardar.model.otlp import traces_url
 from slardar.observers.spans import RequestSpan
@@ -95,8 +95,8 @@ class Exporter:
         self._post: defer.Deferred[Any] | None = None
         #: The call that posts next.
         self._next: Any = None
-        #: How many seconds the next pause has; 0 while all is well.
-        self._pause = 0.0
+        #: Tries in a row that have failed.
+        self._failures = 0
         self._next_complaint = 0.0
         #: Fires when everything is over; ``None`` before :meth:`stop`.
         self._ended: defer.Deferred[None] | None = None
@@ -112,7 +112,7 @@ class Exporter:
             return
         if self._next is None:
             self._next = self._reactor.callLater(_TICK, self._send)
-        elif not self._pause and len(self._queue) == _BATCH:
+        elif not self._failures and len(self._queue) == _BATCH:
             self._next.reset(0)
 
     # Posts.
@@ -161,8 +161,8 @@ class Exporter:
         self.dropped += lost
         if lost:
             self._complain(f"the collector did not take spans of {lost} requests ({code})")
-        if self._pause:
-            self._pause = 0.0
+        if self._failures:
+            self._failures = 0
             _log.info("traces: {url} takes spans again", url=self._url.decode())
         self._post = self._body = None
         self._go_on()
@@ -176,11 +176,10 @@ class Exporter:
         if self._ended is not None:
             self._give_up()
             return
-        if not self._pause:
+        if not self._failures:
             self._complain(f"cannot be posted: {reason}; spans wait for it")
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE) or _PAUSE
-        # By lot, so that many slardars do not come back at once.
-        seconds = self._pause * (0.5 + random() / 2)  # noqa: S311 - no secret
+        seconds = backoff(_PAUSE, _LONGEST_PAUSE, self._failures)
+        self._failures += 1
         self._next = self._reactor.callLater(seconds if asked is None else asked, self._send)
 
     def _broken(self, failure: Failure) -> None:

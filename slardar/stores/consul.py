@@ -13,8 +13,10 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from slardar.errors import ConfigError
+from slardar.model.names import split_host_port
 from slardar.stores.consul_tree import ConsulPlace, ConsulTree
 from slardar.stores.shared import SharedStore
+from slardar.stores.urls import check_tls_options
 
 __all__ = ["from_place", "read_place"]
 
@@ -52,23 +54,16 @@ def read_place(place: str, token: str) -> ConsulPlace:
         if name in options:
             raise ConfigError(f"consul: expected the option {name} once")
         options[name] = _OPTIONS[name](name, value)
-    if url.scheme == "http" and (given := sorted(options.keys() & {"ca", "cert", "key"})):
-        raise ConfigError(f"consul: expected https with the option {given[0]}")
-    if "key" in options and "cert" not in options:
-        raise ConfigError("consul: expected the option cert with key")
+    check_tls_options("consul", options, url.scheme == "https")
     return ConsulPlace(url.scheme, agents, f"{prefix}/", token=token, **options)
 
 
 def _agent(scheme: str, text: str) -> tuple[str, int]:
     """The address of one agent."""
-    try:
-        url = urlsplit(f"//{text}")
-        host, port = url.hostname, url.port
-    except ValueError:
-        host, port = None, None
-    if not host:
+    found = split_host_port(text, _PORTS[scheme])
+    if found is None:
         raise ConfigError(f"consul: expected HOST or HOST:PORT, got {text!r}")
-    return host, port or _PORTS[scheme]
+    return found
 
 
 def _text(name: str, value: str) -> str:

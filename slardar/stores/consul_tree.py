@@ -11,9 +11,11 @@ from msgspec import Struct
 from twisted.internet import defer
 
 from slardar.errors import StoreError
+from slardar.model.names import host_port
 from slardar.stores.consul_watch import Page, Watch, contents
 from slardar.stores.tree import Content, LostRaceError, NotWrittenError, Tree, Write
 from slardar.txconsul import AgentError, HTTPClient
+from slardar.txconsul.errors import line_of
 from slardar.txconsul.token import read_token
 
 __all__ = ["ConsulPlace", "ConsulTree"]
@@ -82,6 +84,8 @@ class _Answer(Struct):
     code: int
     headers: Any
     body: bytes
+    #: The token that was sent with the question.
+    token: str = ""
 
     @classmethod
     def of(cls, response: Any) -> _Answer:
@@ -94,7 +98,11 @@ class _Answer(Struct):
     @property
     def text(self) -> str:
         """The body as a part of a message."""
-        return " ".join(self.body[:300].decode("utf-8", "replace").split())
+        return self.line(self.body[:4096].decode("utf-8", "replace"))
+
+    def line(self, text: str) -> str:
+        """A part of the body as a part of a message."""
+        return line_of(text, self.token, 300)
 
 
 _read_outcome = msgspec.json.Decoder(_Outcome).decode
@@ -134,9 +142,7 @@ class ConsulTree(Tree):
         self._place = place
         self._reactor = reactor
         self._chance = chance
-        self._names = ",".join(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in place.agents
-        )
+        self._names = ",".join(host_port(*agent) for agent in place.agents)
         fixed = _OPERATIONS * (_OPERATION + len(place.prefix.encode())) + _ROOM
         self.max_bytes = (_LIMIT - fixed) // 4 * 3
         self._client: HTTPClient | None = None
@@ -277,11 +283,12 @@ class ConsulTree(Tree):
         for one in refusals:
             if "ermission denied" in one.What:
                 return NotWrittenError(
-                    f"Consul at {self._names}: {one.What}: the token may not write here"
+                    f"Consul at {self._names}: {answer.line(one.What)}: the token may not write"
+                    " here"
                 )
         if not refusals:
             return self._refused(answer)
-        return LostRaceError(f"Consul: {refusals[0].What}")
+        return LostRaceError(f"Consul: {answer.line(refusals[0].What)}")
 
     async def _index(self) -> int:
         """An index that is not older than what was written."""
@@ -345,6 +352,7 @@ class ConsulTree(Tree):
         except AgentError as error:
             kind = StoreError if error.may_be_done else NotWrittenError
             raise kind(f"Consul at {error}") from None
+        answer.token = token
         return answer
 
     def _connected(self) -> HTTPClient:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from slardar.errors import ConfigError, StoreError
+from slardar.model.names import split_host_port
 from slardar.model.reader import shown
 from slardar.stores.etcd_client import Creator, Credentials, Gateway
 from slardar.stores.etcd_exchange import Member
@@ -23,6 +24,7 @@ from slardar.stores.etcd_messages import TxnAnswer
 from slardar.stores.etcd_watch import CHECK, GRACE, Watch
 from slardar.stores.shared import SharedStore
 from slardar.stores.tree import Content, LostRaceError, Tree, Write
+from slardar.stores.urls import check_tls_options
 from slardar.txconsul.tls import creator_for
 
 __all__ = ["EtcdTree", "from_place", "tree_at"]
@@ -30,7 +32,6 @@ __all__ = ["EtcdTree", "from_place", "tree_at"]
 T = TypeVar("T")
 
 _PLACE: Final = re.compile(r"(https?)://([^/?#]+)(/[^?#]*)?(?:\?([^#]*))?")
-_MEMBER: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _OPTIONS: Final = ("ca", "cert", "credentials", "key", "timeout")
 #: etcd's default for ``--max-request-bytes`` is 1.5 MiB.
 _MAX_REQUEST: Final = 1_560_000
@@ -183,11 +184,10 @@ def _member(text: str, secure: bool) -> Member:
             "etcd: expected no user and password in the URL:"
             " give ETCD_USER and ETCD_PASSWORD, or credentials=FILE"
         )
-    match = _MEMBER.fullmatch(text)
-    port = int(match[3] or 2379) if match is not None else 0
-    if match is None or not 0 < port < 65536:
+    found = split_host_port(text, 2379)
+    if found is None:
         raise ConfigError(f"etcd: expected members as HOST:PORT,HOST:PORT, got {shown(text)}")
-    return Member(match[1] or match[2], port, secure)
+    return Member(*found, secure)
 
 
 def _options(query: str) -> dict[str, str]:
@@ -228,11 +228,7 @@ def _credentials(options: Mapping[str, str]) -> Credentials | None:
 
 def _tls(options: Mapping[str, str], secure: bool, read: bool) -> Creator | None:
     """What makes TLS connections to a host.  Files are only looked at if they are to be used."""
-    given = [key for key in ("ca", "cert", "key") if key in options]
-    if given and not secure:
-        raise ConfigError(f"etcd: expected https with the option {given[0]}")
-    if "key" in options and "cert" not in options:
-        raise ConfigError("etcd: expected the option cert with key")
+    check_tls_options("etcd", options, secure)
     if not secure or not read:
         return None
     cert = options.get("cert")

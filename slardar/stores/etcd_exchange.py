@@ -18,6 +18,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from slardar.errors import StoreError
+from slardar.model.names import host_port
 from slardar.stores.etcd_messages import AwayError, TooLargeError, printable
 
 __all__ = ["Body", "Bytes", "Connection", "Deadline", "Member", "explained", "reason_of"]
@@ -38,8 +39,7 @@ class Member(NamedTuple):
     @property
     def url(self) -> str:
         """Its URL, without a slash at the end."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http{'s' if self.secure else ''}://{host}:{self.port}"
+        return f"http{'s' if self.secure else ''}://{host_port(self.host, self.port)}"
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from slardar.backoff import backoff
 from slardar.errors import StoreError, one_line
 from slardar.stores.etcd_keys import COMPACTED, Keys
 from slardar.stores.etcd_messages import RangeAnswer, RefusedError, WatchResult
@@ -83,7 +84,8 @@ class Watch:
         self._anew = self._must_tell = False
         #: Whether this is another watch than the first one.
         self._resumed = False
-        self._pause = PAUSE
+        #: Tries in a row that were no good watch.
+        self._failures = 0
         #: When the watch last told anything.
         self._heard = 0.0
         self._stopped = False
@@ -121,9 +123,9 @@ class Watch:
             if self._stopped:
                 return
             if self._reactor.seconds() - began >= GOOD:
-                self._pause = PAUSE
-            await self._sleep((0.5 + random() / 2) * self._pause)  # noqa: S311 - no secret
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                self._failures = 0
+            await self._sleep(backoff(PAUSE, LONGEST_PAUSE, self._failures))
+            self._failures += 1
 
     async def _read(self) -> None:
         before = self._content

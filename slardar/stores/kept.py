@@ -23,7 +23,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from slardar.errors import ConflictError, StoreError
+from slardar.backoff import backoff
+from slardar.errors import ConflictError, StoreError, printable
 from slardar.interfaces import IKeptStore, IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores.copy import StateCopy, reason_of
@@ -40,11 +41,9 @@ _START = 5.0
 _ATTEMPT = 30.0
 _CALL = 15.0
 _CLOSE = 5.0
-#: Seconds between attempts: the first pause, the longest, and the share that is drawn by lot, so
-#: that many nodes do not come together.
+#: Seconds between attempts: the first pause, and the longest.
 _PAUSE = 0.5
 _MAX_PAUSE = 10.0
-_JITTER = 0.3
 #: Seconds between two lines of the log that say that the store is away.
 _QUIET = 60.0
 #: Seconds between two notes in the copy that it is still the store's state.
@@ -96,7 +95,8 @@ class KeptStore:
         self._is_reached = False
         self._attempt: Deferred[Any] | None = None
         self._first: Deferred[StoredState | None] | None = None
-        self._pause = _PAUSE
+        #: Attempts in a row that have failed.
+        self._failures = 0
         #: What is to be done later, by a name: the next attempt, say.
         self._calls: dict[str, Any] = {}
         self._changed: Callable[[StoredState], None] | None = None
@@ -167,7 +167,7 @@ class KeptStore:
         if not self._is_open:
             return
         self._is_reached = True
-        self._pause = _PAUSE
+        self._failures = 0
         self.known_until = None
         self._later("note", _NOTE, self._note)
         if not self._answer_first(state):
@@ -185,8 +185,8 @@ class KeptStore:
 
     def _try_later(self, _: object) -> None:
         if self._is_open:
-            pause = self._pause * (1 + _JITTER * self._draw())
-            self._pause = min(2 * self._pause, _MAX_PAUSE)
+            pause = backoff(_PAUSE, _MAX_PAUSE, self._failures, self._draw)
+            self._failures += 1
             self._later("try", pause, self._try)
 
     def _not_in_time(self) -> None:
@@ -237,6 +237,8 @@ class KeptStore:
         """The store is away."""
         if not self._is_open:
             return
+        # It may quote what somebody else's server has said.
+        reason = printable(reason)
         if self._away is None:
             since = self._clock() if self.known_until is None else self.known_until
             self._away = Trouble("stale", since, reason)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from slardar.errors import ConfigError
+from slardar.model.names import split_host_port
 from slardar.model.reader import shown
 from slardar.stores.shared import SharedStore
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from slardar.stores.zookeeper_tree import ZooKeeperTree
 
 __all__ = ["from_place", "tree_at"]
-
-_HOST = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[-A-Za-z0-9._]+):([0-9]{1,5})")
 
 
 def from_place(place: str, reactor: Any) -> SharedStore:
@@ -41,8 +39,7 @@ def tree_at(place: str, reactor: Any) -> ZooKeeperTree:
     if "@" in hosts:
         raise ConfigError("zookeeper: expected user and password in ZOOKEEPER_AUTH, not in the URL")
     for host in hosts.split(","):
-        match = _HOST.fullmatch(host)
-        if match is None or not 0 < int(match[1]) < 65536:
+        if split_host_port(host) is None:
             raise ConfigError(f"zookeeper: expected HOST:PORT,HOST:PORT/PATH, got {shown(place)}")
     root = f"{slash}{root.rstrip('/')}"
     if not takes(root) or root.split("/")[1] == "zookeeper":

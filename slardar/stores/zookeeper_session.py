@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,8 +12,9 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
+from slardar.backoff import backoff
 from slardar.errors import StoreError, one_line
-from slardar.stores.zookeeper_thread import LONGEST, Batch, KazooThread, Request
+from slardar.stores.zookeeper_thread import FIRST, LONGEST, Batch, KazooThread, Request
 
 __all__ = ["Owner", "Session"]
 
@@ -299,7 +299,7 @@ class Session:
         self._restarts = self._restarts + 1 if now < self._gave_up + _FORGIVEN else 0
         self._gave_up = now
         self.live.end()
-        delay = min(LONGEST, 0.1 * 2.0 ** min(self._restarts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+        delay = backoff(FIRST, LONGEST, self._restarts)
         self._restart = self._reactor.callLater(delay, self._begin_anew)
 
     def _begin_anew(self) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import random
 import socket
 import threading
 import time
@@ -38,16 +37,18 @@ from kazoo.protocol.states import KazooState  # type: ignore[import-untyped]
 from kazoo.retry import KazooRetry  # type: ignore[import-untyped]
 from twisted.internet.defer import Deferred
 
+from slardar.backoff import backoff
 from slardar.errors import one_line
 
 if TYPE_CHECKING:
     from slardar.stores.zookeeper_session import Session
 
-__all__ = ["LONGEST", "Batch", "KazooThread", "Request"]
+__all__ = ["FIRST", "LONGEST", "Batch", "KazooThread", "Request"]
 
 #: Seconds that a connection must last so that the next is made without a delay.
 _LASTING = 10.0
-#: The longest delay between two attempts to connect, in seconds, before the jitter.
+#: The first and the longest delay between two attempts to connect, in seconds.
+FIRST = 0.1
 LONGEST = 5.0
 #: What kazoo says, in plain words.
 _WORDS = {
@@ -289,7 +290,7 @@ class KazooThread:
         connections are made but do not last."""
         if self._short < 2:
             return 0.0
-        return min(LONGEST, 0.1 * 2.0 ** min(self._short, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+        return backoff(FIRST, LONGEST, self._short)
 
     def failed(self) -> None:
         """No server could be reached; called again and again until the next round."""

@@ -8,7 +8,6 @@ has told of the other one, which is read again before the content is told.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -36,8 +35,10 @@ from kazoo.security import (  # type: ignore[import-untyped]
 )
 from msgspec import Struct
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, fail
+from twisted.logger import Logger
 
-from slardar.errors import StoreError
+from slardar.backoff import backoff
+from slardar.errors import StoreError, one_line
 from slardar.model.reader import shown
 from slardar.stores.tree import Content, Entry, Tree, Write
 from slardar.stores.zookeeper_plan import plan, value_of
@@ -47,6 +48,8 @@ from slardar.stores.zookeeper_wire import AddWatch, MultiRead
 __all__ = ["TIMEOUT", "ZooKeeperTree", "takes"]
 
 T = TypeVar("T")
+
+_log = Logger()
 
 #: Seconds without an answer after which a server is left, and the session's timeout.
 TIMEOUT = 5.0
@@ -61,7 +64,7 @@ _TRIES = 20
 _REQUEST = 1_000_000
 #: Seconds between two contents that are told, at least, while changes go on.
 _SPACING = 0.03
-#: Seconds until the tree is read again after an error: at first, and at most, before the jitter.
+#: Seconds until the tree is read again after an error: at first, and at most.
 _RETRY, _LONGEST_RETRY = 0.2, 10.0
 #: Seconds for calls under way when the tree is closed.
 _GRACE = 1.0
@@ -365,8 +368,14 @@ class ZooKeeperTree(Tree):
                         self._problem(error)
                         return
                     continue  # The tree was closed meanwhile, and is used again.
-                if self._watcher is watcher:
-                    self._tell(watcher, content)
+                try:
+                    if self._watcher is watcher:
+                        self._tell(watcher, content)
+                except Exception as error:
+                    # A mistake in slardar must not be the end of the watch.
+                    _log.failure("a content of ZooKeeper is not taken")
+                    self._problem(self._error(one_line(error)))
+                    return
                 self._errors = 0
                 self._pause = Deferred()
                 timer = self._reactor.callLater(_SPACING, self._go_on)
@@ -380,9 +389,8 @@ class ZooKeeperTree(Tree):
         if self._session is None or not self._session.connection:
             return  # It was told, and the next connection wakes us.
         self._fail(f"{error}")
-        delay = min(_LONGEST_RETRY, _RETRY * 2.0 ** min(self._errors, 10))
+        delay = backoff(_RETRY, _LONGEST_RETRY, self._errors)
         self._errors += 1
-        delay *= random.uniform(0.5, 1.0)  # noqa: S311
         self._timer = self._reactor.callLater(delay, self._again)
 
     def _again(self) -> None:

@@ -11,7 +11,13 @@ from consul.exceptions import ConsulException  # type: ignore[import-untyped]
 from twisted.internet import defer
 
 from slardar.txconsul.agents import Agent, Agents
-from slardar.txconsul.errors import AgentError, BrokenAnswerError, ClosedError, UnreachableError
+from slardar.txconsul.errors import (
+    AgentError,
+    BrokenAnswerError,
+    ClosedError,
+    UnreachableError,
+    line_of,
+)
 from slardar.txconsul.tls import CertificatePaths, creator_for
 from slardar.txconsul.wire import Answer, Question, Wire
 
@@ -25,8 +31,6 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 _DURATION = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h)")
 #: Answers by which an agent says that it cannot answer now; another one may.
 _CANNOT = frozenset((429, 500, 502, 503, 504))
-#: The longest message of an error, in characters.
-_MAX_MESSAGE = 500
 
 
 class HTTPClient(base.HTTPClient):  # type: ignore[misc]
@@ -226,10 +230,8 @@ class HTTPClient(base.HTTPClient):  # type: ignore[misc]
             question = later
         if refused is not None:
             return refused
-        if len(errors) == 1:
-            raise errors[0]
-        message = "; ".join(map(str, errors))
-        if all(not error.may_be_done for error in errors):
+        message = line_of("; ".join(map(str, errors)), question.headers.get("X-Consul-Token"))
+        if len(errors) > 1 and all(not error.may_be_done for error in errors):
             raise UnreachableError(message)
         raise type(errors[-1])(message)
 
@@ -241,11 +243,8 @@ class HTTPClient(base.HTTPClient):  # type: ignore[misc]
         try:
             return callback(base.Response(answer.code, answer.headers, body))
         except ConsulException as error:
-            message = " ".join(str(error).split())
-            token = headers.get("X-Consul-Token")
-            if token:
-                message = message.replace(token, "(the token)")
-            raise type(error)(message[:_MAX_MESSAGE]) from None
+            message = line_of(str(error), headers.get("X-Consul-Token"))
+            raise type(error)(message) from None
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             # py-consul expects some shapes of JSON without looking.
             raise BrokenAnswerError(

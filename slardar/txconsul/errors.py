@@ -9,7 +9,28 @@ from __future__ import annotations
 
 from consul import ConsulException, Timeout  # type: ignore[import-untyped]
 
-__all__ = ["AgentError", "BrokenAnswerError", "ClosedError", "NoAnswerError", "UnreachableError"]
+__all__ = [
+    "AgentError",
+    "BrokenAnswerError",
+    "ClosedError",
+    "NoAnswerError",
+    "UnreachableError",
+    "line_of",
+]
+
+#: Characters of a message, at most.
+_MAX_MESSAGE = 500
+
+
+def line_of(text: str, token: str | None, limit: int = _MAX_MESSAGE) -> str:
+    """What an agent has said, as a part of a message: one line of at most ``limit`` characters,
+    without the token that it was asked with, and without what could move a terminal's cursor."""
+    text = " ".join(text.split())
+    if token:
+        # First of all, so that no half of it is left.
+        text = text.replace(token, "(the token)")
+    text = text[:limit]
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)[:limit]
 
 
 class AgentError(ConsulException):  # type: ignore[misc]

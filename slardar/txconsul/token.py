@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 __all__ = ["read_token"]
+
+#: Characters of a token's file.  A token of Consul has 36; one of an identity provider a few 1,000.
+_MAX_TOKEN = 16384
 
 
 def read_token(path: str) -> str:
@@ -13,7 +14,11 @@ def read_token(path: str) -> str:
     Raises ValueError, and names the file, when it cannot be read.
     """
     try:
-        return Path(path).read_text("ascii").strip()
+        with open(path, encoding="ascii") as file:
+            text = file.read(_MAX_TOKEN + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "expected a token in it"
         raise ValueError(f"{path}: {reason}") from None
+    if len(text) > _MAX_TOKEN:
+        raise ValueError(f"{path}: expected a token in it")
+    return text.strip()

@@ -469,3 +469,17 @@ def test_name_in_the_store_forges_no_line_of_the_log() -> None:
     assert line.startswith("stored and left out: upstreams.a ")
     assert line.isprintable()
     assert list(node.actions.status()["failed"]) == ["upstreams.a\n\x1b[31mversion 7"]
+
+
+def test_log_is_not_filled_by_what_is_left_out() -> None:
+    """It names the first parts, and says how many more there are; the status has them all."""
+    board = Board()
+    node = Node(board)
+    with capturedLogs() as logged:
+        board.write([Value("upstream", f"{number:02d}{'x' * 5000}", 5) for number in range(30)])
+        board.tell()
+    lines = [formatEvent(event) for event in logged]
+    assert len(lines) == 21
+    assert max(map(len, lines)) < 1100
+    assert lines[-1] == "stored and left out: 10 more: see failed in /status"
+    assert len(node.actions.status()["failed"]) == 30

@@ -575,6 +575,25 @@ def test_host_and_port(text: str, found: tuple[str, int] | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a", ("a", 80)),
+        ("a:1", ("a", 1)),
+        ("[::1]", ("::1", 80)),
+        ("[::1]:1", ("::1", 1)),
+        ("::1", None),
+        ("a:", None),
+        ("a:0", None),
+        ("a:x", None),
+        ("", None),
+    ],
+)
+def test_port_that_may_be_missing(text: str, found: tuple[str, int] | None) -> None:
+    """A wrong one is wrong all the same."""
+    assert split_host_port(text, 80) == found
+
+
+@pytest.mark.parametrize(
     "host", ["1.2.3.256", "1.2.3", "127.1", "0x7f.1", "01.2.3.4", "1.2.3.4.5", "2130706433"]
 )
 def test_mistyped_address_is_no_name(host: str) -> None:

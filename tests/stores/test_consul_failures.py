@@ -20,6 +20,7 @@ from tests.certificates import Authority
 from tests.consul_agent import ConsulAgent, ConsulCluster
 from tests.integration.programs import free_port
 from tests.stores.proxy import Proxy
+from tests.txconsul.test_hostile import Server
 
 pytestmark = pytest.mark.real
 
@@ -182,6 +183,35 @@ async def test_tokens_without_permission(start: Any, follow: Any, tmp_path: Path
     followed.told.clear()
     file.write_text(reads)
     await followed.holds(a=b"2")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x1b[31m\r\nversion 7 " + ROOT.encode() * 40,
+        b"x" * 290 + ROOT.encode(),
+        b'{"Errors": [{"OpIndex": 0, "What": "\\u001b[31m' + ROOT.encode() + b'"}]}',
+    ],
+)
+@pytest.mark.parametrize("status", [b"500 No", b"403 No", b"409 No", b"200 OK"])
+@pytest_twisted.ensureDeferred
+async def test_what_consul_says_is_one_line_without_the_token(
+    follow: Any, body: bytes, status: bytes
+) -> None:
+    """Also if it repeats the token, or wants to write to the terminal."""
+    server = Server(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+    tree = follow(f"http://127.0.0.1:{server.listen()}/c/", ROOT).tree
+    try:
+        for asked in (tree.read, lambda: tree.write([Write("a", b"2")])):
+            with pytest.raises((StoreError, LostRaceError)) as caught:
+                await asked()
+            text = str(caught.value)
+            assert text.isprintable()
+            # No part of it, either.
+            assert ROOT[:8] not in text
+        assert ROOT.encode() in server.requests[0]
+    finally:
+        await server.end()
 
 
 @pytest_twisted.ensureDeferred

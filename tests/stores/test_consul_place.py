@@ -51,6 +51,8 @@ def test_places(place: str, wanted: dict[str, Any]) -> None:
         ("http://a/", "expected keys below a place of their own"),
         ("http://a:x/c/", "expected HOST or HOST:PORT, got 'a:x'"),
         ("http://a:70000/c/", "expected HOST or HOST:PORT, got 'a:70000'"),
+        ("http://a:0/c/", "expected HOST or HOST:PORT, got 'a:0'"),
+        ("http://a b/c/", "expected HOST or HOST:PORT, got 'a b'"),
         ("http://a,,b/c/", "expected HOST or HOST:PORT, got ''"),
         ("http://[::1/c/", "consul: "),
         ("http://me:secret@a/c/", "expected no user and no password"),

@@ -46,6 +46,8 @@ def test_places(place: str, prefix: str, name: str) -> None:
         ("http://a//", "expected a path for the keys, such as /slardar/"),
         ("http://a/s/#x", 'expected http://HOST:2379/slardar/ after it, got "http://a/s/#x"'),
         ("http://a,,b/s/", 'expected members as HOST:PORT,HOST:PORT, got ""'),
+        ("http://a..b/s/", 'expected members as HOST:PORT,HOST:PORT, got "a..b"'),
+        ("http://[:::]/s/", 'expected members as HOST:PORT,HOST:PORT, got "[:::]"'),
         ("http://a:0/s/", 'expected members as HOST:PORT,HOST:PORT, got "a:0"'),
         ("http://a:99999/s/", 'expected members as HOST:PORT,HOST:PORT, got "a:99999"'),
         (

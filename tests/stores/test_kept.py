@@ -34,7 +34,7 @@ class Kept:
         self.clock = Clock()
         self.clock.advance(1000)
         self.store = KeptStore(
-            self.far, URL, self.copy, self.clock, self.clock.seconds, lambda: 0.0
+            self.far, URL, self.copy, self.clock, self.clock.seconds, lambda: 1.0
         )
         self.told: list[StoredState] = []
         self.reasons: list[str] = []
@@ -236,6 +236,18 @@ def test_call_that_is_not_answered_fails() -> None:
     assert error_of(answer, StoreError) == (
         "board:shared: no answer within 15 s; it is not known whether the change is made"
     )
+
+
+def test_reason_moves_no_cursor() -> None:
+    """It may quote what somebody else's server has said."""
+    kept = Kept(filled())
+    kept.start()
+    with capturedLogs() as logged:
+        kept.far.cut("500 \x1b[31m\nversion 7")
+    assert kept.store.trouble is not None
+    assert kept.store.trouble.reason == "500 \\x1b[31m\\nversion 7"
+    (line,) = [formatEvent(event) for event in logged]
+    assert line.isprintable()
 
 
 def test_bug_of_a_third_partys_store_is_a_store_that_is_away() -> None:

@@ -559,6 +559,20 @@ def test_odd_keys_in_the_history_are_removed(server: MemoryServer, key: str) -> 
     assert f"{LARGE}y" not in server.entries
 
 
+def test_odd_key_that_is_too_long_keeps_no_other() -> None:
+    """It does not fit into the write of a commit, and stays."""
+    server = MemoryServer(max_bytes=9000)
+    node = Node(server)
+    node.commit(up("a"))
+    long, short = HISTORY + "1" * 5000, f"{LARGE}y"
+    server.put(long, "{}")
+    server.put(short, "")
+    node.take()
+    node.commit(up("b"))
+    assert long in server.entries
+    assert short not in server.entries
+
+
 def test_record_with_an_absurd_time_is_told_of(server: MemoryServer) -> None:
     """No time of it could be shown."""
     node = Node(server)

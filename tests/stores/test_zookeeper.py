@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs, globalLogPublisher
 
 from slardar.errors import StoreError
 from slardar.stores import zookeeper_thread
@@ -645,3 +645,26 @@ def test_process_ends_while_zookeeper_is_away(tmp_path: Path) -> None:
         assert "Traceback" not in program.output
     finally:
         program.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_mistake_of_slardar_is_not_the_end_of_the_watch(trees: Trees) -> None:
+    """It is logged and told, and the content is told again."""
+    tree = trees.make()
+    seen = await tree.read()
+    told: list[dict[str, bytes]] = []
+    reasons: list[str] = []
+
+    def changed(content: Content) -> None:
+        told.append(values(content))
+        if len(told) == 1:
+            raise AssertionError("a mistake")
+
+    with capturedLogs() as logged:
+        tree.watch(seen, changed, reasons.append)
+        await trees.make().write([Write("a", b"1")])
+        await until(lambda: len(told) == 2)
+    assert told == [{"a": b"1"}] * 2
+    (reason,) = reasons
+    assert reason.endswith("AssertionError: a mistake")
+    assert any("log_failure" in event for event in logged)

@@ -31,6 +31,7 @@ def test_place_that_is_taken(place: str, hosts: str, root: str) -> None:
     [
         ("", "HOST:PORT,HOST:PORT/PATH"),
         ("a/slardar", "HOST:PORT"),
+        ("a..b:1/slardar", "HOST:PORT"),
         ("a:0/slardar", "HOST:PORT"),
         ("a:65536/slardar", "HOST:PORT"),
         ("a:1,/slardar", "HOST:PORT"),
