@@ -24,6 +24,7 @@ from slardar.model.routes import Route
 from slardar.model.server import Interval, Seconds, Timeout, Upstream
 from slardar.model.service import Service, parse_service
 from slardar.model.setting import parse_setting, settings_in_use
+from slardar.model.tls import MinVersion, Verify
 
 __all__ = [
     "Control",
@@ -36,6 +37,9 @@ __all__ = [
     "Network",
     "Settings",
     "Timeouts",
+    "Tls",
+    "TlsCertificate",
+    "TlsClient",
     "Token",
     "Tracing",
     "Workers",
@@ -198,6 +202,42 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(ipaddress.ip_network(text) for text in self.allow)
 
 
+class TlsClient(Struct, frozen=True, forbid_unknown_fields=True):
+    """Certificates of clients: whether they are asked for, and the file of their CAs."""
+
+    verify: Annotated[Verify, Meta(description="none, optional or require")] = "none"
+    ca: str | None = None
+
+
+class TlsCertificate(Struct, frozen=True, forbid_unknown_fields=True):
+    """A certificate for clients: a pair of files in PEM, or a folder of pairs."""
+
+    #: The certificate, and after it those that lead to its CA.
+    cert: str | None = None
+    #: Without it, the key is in ``cert``.
+    key: str | None = None
+    folder: str | None = None
+    #: Instead of ``tls.client``, for the names of these certificates.
+    client: TlsClient | None = None
+
+
+class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS to clients, on the endpoints ``tls:`` of ``listen``."""
+
+    #: Keys of a later version.
+    later: ClassVar[tuple[str, ...]] = ("acme", "redirect")
+
+    certificates: Annotated[
+        tuple[TlsCertificate, ...], Meta(description="a list of certificates")
+    ] = ()
+    #: The name whose certificate is for clients that name none, or one without certificate.
+    default: str | None = None
+    min_version: Annotated[MinVersion, Meta(description='"1.2" or "1.3"')] = "1.2"
+    #: A list of suites for TLS 1.2, as OpenSSL reads it; ``None``: Mozilla's intermediate one.
+    ciphers: str | None = None
+    client: TlsClient = TlsClient()
+
+
 Workers = Annotated[
     Annotated[int, Meta(ge=0, le=256)] | Literal["auto"],
     Meta(description='"auto" or a number of processes from 0 to 256'),
@@ -208,7 +248,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a process, from its file and its options."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("streams", "tls")
+    later: ClassVar[tuple[str, ...]] = ("streams",)
 
     listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
         "tcp:8080",
@@ -230,6 +270,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     #: Written as false, true (every default) or an object.
     tracing: Tracing | None = None
+    tls: Tls = Tls()
     #: Networks, addresses and ``unix:``: whose word about the clients of requests is believed.
     trusted: Annotated[tuple[str, ...], Meta(description="a list of networks")] = ()
     #: Servers get ``Forwarded`` (RFC 7239), too.
@@ -248,6 +289,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def listeners(self) -> tuple[ListenerSpec, ...]:
         """The listeners of ``listen``, in order."""
         return specs_of(self.listen)
+
+    @property
+    def needs_certificates(self) -> bool:
+        """Whether there is anything to be read for ``tls``."""
+        return self.tls != Tls() or any(one.tls for one in self.listeners)
 
     @property
     def first_upstreams(self) -> Mapping[str, Upstream]:
@@ -272,7 +318,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 #: Keys of Settings that may be empty in a file.
 _SECTIONS = (
-    *("control", "timeouts", "limits", "health", "hooks", "metrics", "history"),
+    *("control", "timeouts", "limits", "health", "hooks", "metrics", "history", "tls"),
     *("upstreams", "services", "routes", "settings", "trusted"),
 )
 
@@ -409,6 +455,7 @@ def _check(settings: Settings, problems: Problems) -> None:
         bounds = getattr(settings.metrics, key)
         if list(bounds) != sorted(set(bounds)):
             problems.add(f"metrics.{key}", "expected ascending numbers")
+    _check_tls(settings.tls, problems)
     seen: set[str] = set()
     for index, token in enumerate(settings.control.tokens):
         digest = token.sha256.lower()
@@ -440,6 +487,21 @@ def _check(settings: Settings, problems: Problems) -> None:
                 f"expected a network such as 10.0.0.0/8, without bits beyond its length, got"
                 f" {shown(text)}",
             )
+
+
+def _check_tls(tls: Tls, problems: Problems) -> None:
+    policies = [("tls.client", tls.client)]
+    for index, one in enumerate(tls.certificates):
+        where = f"tls.certificates[{index}]"
+        if (one.cert is None) == (one.folder is None):
+            problems.add(where, "expected cert and key, or folder")
+        elif one.folder is not None and one.key is not None:
+            problems.add(where, "expected no key beside folder, which holds the keys, too")
+        if one.client is not None:
+            policies.append((f"{where}.client", one.client))
+    for where, policy in policies:
+        if policy.verify != "none" and policy.ca is None:
+            problems.add(where, f"expected ca, for verify is {policy.verify}")
 
 
 def load_file(path: str, plugins: Plugins | None = None) -> Settings:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from slardar.model.live import ServerLive
     from slardar.model.server import ProbeOptions
     from slardar.model.snapshot import Snapshot
+    from slardar.model.tls import Keyring
     from slardar.observers.counted import Counted
     from slardar.observers.exposition import Facts
 
@@ -312,6 +313,13 @@ class IPlane(Interface):
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.
+        """
+
+    def take_keyring(keyring: Keyring) -> Deferred[None]:
+        """Use these certificates for every handshake that begins after the Deferred has fired.
+
+        Connections stay as they are.  To be called before ``start``, too, if there are any
+        certificates.  Never fails.
         """
 
     def reopen_logs() -> None:

@@ -25,7 +25,7 @@ from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
 from slardar.model.inert import inert_upstreams
-from slardar.model.listener import PROXIED
+from slardar.model.listener import PROXIED, socket_endpoint
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
@@ -35,8 +35,6 @@ from slardar.plugins import check_store, peek_store
 __all__ = ["Options", "check_listen"]
 
 _ENDPOINT = "expected a Twisted server endpoint such as tcp:8080"
-#: Kinds of endpoints that are refused for now, and their purpose.
-_LATER = {"ssl": "TLS", "tls": "TLS"}
 #: The most lines about settings that are not served.
 _MAX_SHADOWED = 20
 #: The most bytes of a unix socket's path on Linux (``sun_path`` without its NUL).
@@ -192,12 +190,13 @@ class Options(usage.Options):
         path = self["config"]
         if path and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise ConfigError(f"{path}: expected a file that can be read again")
-        return self._settings()
+        return self._settings(again=True)
 
-    def _settings(self) -> Settings:
+    def _settings(self, again: bool = False) -> Settings:
         """The file's settings, or the defaults, with the options laid over them.
 
-        Raises ConfigError with every mistake in the file and the options.
+        Raises ConfigError with every mistake in the file and the options.  ``again``: those
+        in the files of ``tls`` are left to whoever has read good ones before.
         """
         problems: list[str] = []
         path = self["config"]
@@ -218,6 +217,9 @@ class Options(usage.Options):
         given: set[str] = set()
         for text in self["upstream"]:
             _collect(problems, _add_upstream, upstreams, text, given, settings.first_services)
+        if not (again or problems):
+            file = "" if path is None else f"{path}: "
+            _collect(problems, _check_certificates, settings, file)
         if problems:
             raise ConfigError(problems)
         return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
@@ -233,8 +235,8 @@ class Options(usage.Options):
         else:
             listen_places = [f"{file}listen[{index}]" for index in range(len(settings.listen))]
         for endpoint, where in zip(settings.listen, listen_places, strict=True):
-            # For requests, and not for control calls, which come from no load balancer.
-            _collect(problems, check_listen, endpoint.removeprefix(PROXIED), where)
+            # haproxy: and tls: are for requests, and not for control calls.
+            _collect(problems, check_listen, endpoint, where, True)
 
         control = settings.control
         # With a mistake in the section, tokens may be missing from ``control.tokens``.
@@ -259,6 +261,16 @@ class Options(usage.Options):
             settings = msgspec.structs.replace(settings, store=self["store"])
         _collect(problems, _check_store, settings.store, where)
         return settings
+
+
+def _check_certificates(settings: Settings, file: str) -> None:
+    if settings.needs_certificates:
+        # Imported here: a process without TLS does not pay for it.
+        from slardar.control.certificates import read_keyring
+
+        problems = read_keyring(settings).problems
+        if problems:
+            raise ConfigError([file + line for line in problems])
 
 
 def _check_tls(tls: ControlTls, file: str) -> None:
@@ -331,17 +343,21 @@ def _check_store(url: str, where: str) -> None:
         raise ConfigError(lines) from None
 
 
-def check_listen(endpoint: str, where: str) -> None:
+def check_listen(endpoint: str, where: str, for_requests: bool = False) -> None:
     """Raises ConfigError for an endpoint on which slardar cannot listen; opens nothing.
 
-    Only ``tcp``, ``tcp6``, ``unix`` and ``systemd`` are taken.  The data plane uses the
-    socket itself, so the protocol that another kind adds (TLS) would be lost.
+    Only ``tcp``, ``tcp6``, ``unix`` and ``systemd`` are taken; for requests also ``tls``,
+    ``tls6``, and ``haproxy`` before any of them.  The data plane uses the socket itself, so
+    the protocol that another kind adds would be lost.
     """
+    given = endpoint
+    if for_requests:
+        endpoint = socket_endpoint(endpoint)
     kind, _, rest = endpoint.partition(":")
-    if kind in _LATER:
-        raise ConfigError(
-            f"{where}: {kind}: is not available yet ({_LATER[kind]} comes with a later version)"
-        )
+    if kind == "ssl":
+        raise ConfigError(f"{where}: expected tls:PORT, and the certificates in tls, not ssl:")
+    if kind in ("tls", "tls6"):
+        raise ConfigError(f"{where}: expected an endpoint without TLS, which control.tls adds")
     if endpoint.startswith(PROXIED):
         raise ConfigError(
             f"{where}: {PROXIED} stands in listen only, once before tcp:, tcp6:, unix: or systemd:"
@@ -356,14 +372,14 @@ def check_listen(endpoint: str, where: str) -> None:
             )
         return
     if kind not in ("tcp", "tcp6", "unix"):
-        raise ConfigError(f"{where}: {_ENDPOINT}, got {shown(endpoint)}")
+        raise ConfigError(f"{where}: {_ENDPOINT}, got {shown(given)}")
     found = EndpointNote()
     try:
         serverFromString(found, endpoint).listen(Factory())  # type: ignore[no-untyped-call]
     except (TypeError, ValueError, IndexError) as error:
         argument = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         hint = f" ({argument[1]}= is unknown)" if argument else ""
-        raise ConfigError(f"{where}: {_ENDPOINT}, got {shown(endpoint)}{hint}") from None
+        raise ConfigError(f"{where}: {_ENDPOINT}, got {shown(given)}{hint}") from None
     if found.port is not None and not 0 <= found.port <= 65535:
         raise ConfigError(f"{where}: expected a port from 0 to 65535, got {found.port}")
     if found.path is not None and not 0 < len(found.path.encode()) <= _MAX_PATH:

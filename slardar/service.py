@@ -46,6 +46,7 @@ from slardar.errors import ConfigError, SlardarError
 from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
 from slardar.model.live import Live
+from slardar.model.tls import Keyring
 from slardar.notify import Notifier
 from slardar.observers.counted import Counted
 from slardar.observers.sinks import check_files
@@ -161,6 +162,8 @@ class SlardarService(Service):
         #: The certificate of the control channels.
         self._tls = _control_tls(settings.control)
         self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
+        #: The certificates for clients.
+        self._keyring = _first_keyring(settings)
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
@@ -237,6 +240,7 @@ class SlardarService(Service):
         if self.ready.called:
             return  # binding has failed
         check_files(self._settings.access_log)
+        await self._plane.take_keyring(self._keyring)
         before = self._predecessor
         if before is None:
             await self.actions.start()
@@ -467,6 +471,7 @@ class SlardarService(Service):
         if waiting:
             _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
         await self._reload_tls()
+        await self._reload_certificates(settings)
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
         else:
@@ -481,6 +486,28 @@ class SlardarService(Service):
             await call_in_daemon(self._reactor, self._tls.reload)
         except ConfigError as error:
             _log.error("not read again: {error}", error=error)
+
+    async def _reload_certificates(self, settings: Settings) -> None:
+        """Read the certificates for clients again.  A pair that cannot be used changes nothing:
+        the one in service stays."""
+        try:
+            found = await call_in_daemon(self._reactor, _read_keyring, settings, self._keyring)
+        except Exception:
+            _log.failure("the certificates were not read again")
+            return
+        if found is None:
+            keyring = Keyring()
+        else:
+            for line in found.problems:
+                _log.error("not read again: {line}", line=line)
+            for line in found.warnings:
+                _log.warn("{line}", line=line)
+            keyring = self._keyring if found.keyring is None else found.keyring
+        if keyring != self._keyring:
+            self._keyring = keyring
+            await self._plane.take_keyring(keyring)
+            count = len(keyring.pairs)
+            _log.info("read again: certificates for clients, {count} pairs", count=count)
 
     def _cannot_start(self, failure: Any) -> None:
         """The first failure ends the process.
@@ -597,6 +624,30 @@ def _control_tls(control: Control) -> Any:
     from slardar.control.tls import ServerTls
 
     return ServerTls(control.tls)
+
+
+def _read_keyring(settings: Settings, before: Keyring | None = None) -> Any:
+    """What :func:`slardar.control.certificates.read_keyring` has found; ``None`` if there is
+    nothing to be read."""
+    if not settings.needs_certificates:
+        return None
+    # Imported here: a process without TLS does not pay for it.
+    from slardar.control.certificates import read_keyring
+
+    return read_keyring(settings, before)
+
+
+def _first_keyring(settings: Settings) -> Keyring:
+    """The certificates to begin with.  Raises ConfigError with every mistake."""
+    found = _read_keyring(settings)
+    if found is None:
+        return Keyring()
+    if found.problems:
+        raise ConfigError(found.problems)
+    for line in found.warnings:
+        _log.warn("{line}", line=line)
+    keyring: Keyring = found.keyring
+    return keyring
 
 
 def _control_ports(

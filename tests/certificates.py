@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -33,19 +34,38 @@ class Authority:
         signed = made.sign(self._key, hashes.SHA256())
         self.file.write_bytes(signed.public_bytes(Encoding.PEM))
 
-    def issue(self, file: str, names: Sequence[str] = ("127.0.0.1",)) -> tuple[Path, Path]:
-        """A certificate for some names and addresses: its file and the file of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(
+        self,
+        file: str,
+        names: Sequence[str] = ("127.0.0.1",),
+        rsa_bits: int = 0,
+        begins: timedelta = timedelta(hours=-1),
+        ends: timedelta = timedelta(days=1),
+    ) -> tuple[Path, Path]:
+        """A certificate for some names and addresses: its file and the file of its key.
+
+        ``begins`` and ``ends`` count from now.  With ``rsa_bits`` the key is one of RSA.
+        """
+        key: Any = ec.generate_private_key(ec.SECP256R1())
+        if rsa_bits:
+            key = rsa.generate_private_key(65537, rsa_bits)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        made = self._made(subject, key.public_key())
+        made = self._made(subject, key.public_key(), begins, ends)
         made = made.add_extension(x509.SubjectAlternativeName(map(_general, names)), critical=False)
         signed = made.sign(self._key, hashes.SHA256())
         paths = self._folder / f"{file}.pem", self._folder / f"{file}.key"
         paths[0].write_bytes(signed.public_bytes(Encoding.PEM))
+        paths[1].touch(mode=0o600)
         paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return paths
 
-    def _made(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _made(
+        self,
+        subject: x509.Name,
+        key: Any,
+        begins: timedelta = timedelta(hours=-1),
+        ends: timedelta = timedelta(days=1),
+    ) -> x509.CertificateBuilder:
         now = datetime.now(timezone.utc)
         return (
             x509.CertificateBuilder()
@@ -53,8 +73,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now + begins)
+            .not_valid_after(now + ends)
         )
 
 

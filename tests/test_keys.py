@@ -26,6 +26,9 @@ from slardar.config import (
     Metrics,
     Settings,
     Timeouts,
+    Tls,
+    TlsCertificate,
+    TlsClient,
     Tracing,
     parse_settings,
 )
@@ -52,8 +55,8 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "store_copy", "timeouts", "limits",
-               "health", "hooks", "history", "metrics", "access_log", "tracing", "conf_hash",
-               "default_upstream", "first_upstreams", "first_services", "first_routes",
+               "health", "hooks", "history", "metrics", "access_log", "tracing", "tls",
+               "conf_hash", "default_upstream", "first_upstreams", "first_services", "first_routes",
                "first_settings", "trusted", "forwarded"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
@@ -66,6 +69,9 @@ WORKS = {
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
     Tracing: ("otlp", "sample", "service"),
+    Tls: ("certificates", "default", "min_version", "ciphers", "client"),
+    TlsCertificate: ("cert", "key", "folder", "client"),
+    TlsClient: ("verify", "ca"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
              "max_conns"),
     LevelBody: ("servers", "tries"),
@@ -105,7 +111,8 @@ LATER = {
     "tls": True,
 }
 LATER_SETTINGS = {
-    "tls": {},
+    "tls.acme": {"email": "a@example.com"},
+    "tls.redirect": True,
     "streams": {},
 }
 
@@ -211,8 +218,8 @@ def test_setting_of_a_later_version_is_refused(key: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--listen", "tls:8443"], "tls: is not available yet"),
-        (["--listen", "ssl:8443"], "ssl: is not available yet"),
+        (["--listen", "ssl:8443"], "expected tls:PORT"),
+        (["--control", "tls:1995"], "expected an endpoint without TLS, which control.tls adds"),
         (["--listen", "haproxy:haproxy:tcp:8080"], "haproxy: stands in listen only, once before"),
         (["--control", "haproxy:tcp:1995"], "haproxy: stands in listen only"),
         (["--store", "mysql://127.0.0.1/slardar"], "expected sqlite:FILE, memory:, consul:URL"),

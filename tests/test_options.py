@@ -184,8 +184,8 @@ def test_endpoints_that_can_be_listened_on(endpoint: str) -> None:
         ("tcp:80:backlog=0", "expected a backlog of at least 1, got 0"),
         ("unix:", 'expected a path of 1 to 107 bytes, got ""'),
         ("unix:" + "x" * 108, "expected a path of 1 to 107 bytes, got"),
-        ("ssl:443", "ssl: is not available yet"),
-        ("ssl:443:privateKey=none.pem", "ssl: is not available yet"),
+        ("ssl:443", "expected tls:PORT, and the certificates in tls"),
+        ("ssl:443:privateKey=none.pem", "expected tls:PORT, and the certificates in tls"),
         ("systemd:", "expected an endpoint such as systemd:domain=INET:index=0, got"),
         ("systemd:domain=X:index=0", "expected an endpoint such as systemd:domain=INET:index=0"),
         ("systemd:domain=INET", "expected an endpoint such as systemd:domain=INET:index=0, got"),
@@ -215,7 +215,7 @@ def test_header_of_a_proxy_is_for_requests_alone() -> None:
     for option in ("--listen", "--control", "--amp"):
         text = "haproxy:haproxy:tcp:1" if option == "--listen" else "haproxy:tcp:1"
         assert mistakes(f"{option}={text}") == [f"{option}: {says}"]
-    assert mistakes("--listen=haproxy:tls:1")[0].startswith("--listen: tls: is not available yet")
+    assert mistakes("--listen=haproxy:ssl:1")[0].startswith("--listen: expected tls:PORT")
     (line,) = mistakes("--listen=haproxy:")
     assert line.startswith("--listen: expected a Twisted server endpoint such as tcp:8080, got")
 

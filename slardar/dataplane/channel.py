@@ -246,6 +246,10 @@ class Channel(ChannelBase, Batched):
         """
         raise NotImplementedError
 
+    def take_turn(self) -> None:
+        """See the base.  Only kinds that put themselves on ``turns`` have such work."""
+        raise NotImplementedError
+
     # Ending.
 
     def finish_writing(self) -> None:

@@ -101,6 +101,8 @@ def open_listener(
     else:
         opened = open_sockets(listener.endpoint, count)
     opened.listener = listener
+    if listener.tls:
+        opened.place = "tls" + opened.place.removeprefix("tcp")
     return opened
 
 

@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.tls_channel import TlsChannel
+from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.errors import ConfigError
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelBase, ChannelProtocol, PlaneBase
 from slardar.http1.proxy_header import Ends
 from slardar.http1.record import RequestRecord
-from slardar.model.listener import HTTP, ListenerSpec
+from slardar.model.listener import HTTP, HTTPS, ListenerSpec
 
-__all__ = ["LISTENER_KINDS", "Connection", "ListenerKind", "find_kind", "plain_channel"]
+__all__ = [
+    "LISTENER_KINDS",
+    "Connection",
+    "ListenerKind",
+    "find_kind",
+    "plain_channel",
+    "with_tls",
+]
 
 
 class Connection(Protocol):
@@ -97,6 +107,23 @@ def plain_channel(
 LISTENER_KINDS: Final[Mapping[str, ListenerKind]] = {
     HTTP: ListenerKind(ClientConnection, plain_channel)
 }
+
+
+def with_tls(
+    kinds: Mapping[str, ListenerKind], contexts: TlsContexts
+) -> Mapping[str, ListenerKind]:
+    """These kinds, and that of HTTP inside of TLS with the certificates of ``contexts``."""
+    return {HTTPS: ListenerKind(ClientConnection, partial(_tls_channel, contexts)), **kinds}
+
+
+def _tls_channel(
+    contexts: TlsContexts,
+    poller: Poller,
+    sock: socket.socket,
+    protocol: ChannelProtocol,
+    listener: ListenerSpec,
+) -> ChannelBase:
+    return TlsChannel(poller, sock, protocol, contexts, listener)
 
 
 def find_kind(kinds: Mapping[str, ListenerKind], listener: ListenerSpec) -> ListenerKind:

@@ -84,3 +84,7 @@ class Batched(Pollable):
     def tell_moved(self, size: int) -> None:
         """Tell whom it concerns of the bytes that it has moved; it is on ``moved``."""
         raise NotImplementedError
+
+    def take_turn(self) -> None:
+        """Do a piece of work that may take milliseconds; it is on ``turns``."""
+        raise NotImplementedError

@@ -6,7 +6,8 @@ A batch of events has these parts:
 2. all of it is handled;
 3. steps are taken: hooks see the requests that began, then these requests go on;
 4. everything small is sent;
-5. the bodies of large replies are moved, and what follows from that is handled and sent.
+5. the bodies of large replies are moved, and what follows from that is handled and sent;
+6. handshakes of TLS go on, within their share of the turn.
 
 To do all this for one event after the other would cost about a third more CPU a request
 (measured with 64 connections).  The kernel's code, Python's and large bodies push each other
@@ -55,6 +56,9 @@ TURN: Final = 0.01
 #: Small pieces of work between two looks at the clock.  They mostly take a fifth of a
 #: millisecond together, but a user's own balancer may take longer.
 FEW: Final = 8
+#: The share of a turn that ``turns`` get: a flood of handshakes makes others wait a third
+#: longer, and no more.
+TURNS_SHARE: Final = 0.3
 
 #: Seconds between two looks for late channels.  Deadlines are seconds long, so a
 #: quarter is exact enough; ten thousand channels cost about a millisecond a look.
@@ -71,7 +75,8 @@ class Poller:
     it has read, for its ``arrive``; on ``steps`` with a step and a key, for both parts of the
     step; on ``unsent`` for its ``flush``; on ``moving`` for its ``move``; on ``moved`` with
     the number of bytes, for its ``tell_moved``.  On ``steps`` and ``unsent`` only while
-    ``gathering``.
+    ``gathering``.  Work that takes long, and that others must not wait for, is put on
+    ``turns``, for its ``take_turn``.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -90,6 +95,7 @@ class Poller:
         self.unsent: list[Batched] = []
         self.moving: list[Batched] = []
         self.moved: list[tuple[Batched, int]] = []
+        self.turns: deque[Batched] = deque()
         #: Steps that belong to no channel.
         self._soon: deque[Step] = deque()
         #: Steps and events that turns left over.
@@ -103,6 +109,8 @@ class Poller:
         #: look at the clock has found that it is over.
         self._ends = 0.0
         self._over = False
+        #: Seconds that ``turns`` have taken in this turn.
+        self._in_turns = 0.0
         #: Steps were taken in this turn.
         self._stepped = False
         #: Set by whoever has done much in one piece, so that the clock is looked at.
@@ -235,13 +243,20 @@ class Poller:
                 pass
         except MemoryError:
             self._abandon()
-        if self.arrived or self._held or self.moving or self._queued.keys or self._soon:
+        if (
+            self.arrived
+            or self._held
+            or self.moving
+            or self._queued.keys
+            or self._soon
+            or self.turns
+        ):
             self._go_on_later()
 
     def begin_turn(self) -> None:
         """Before the first batch of a turn."""
         self.left = BATCH
-        self._ends = 0.0
+        self._ends = self._in_turns = 0.0
         self._over = self._stepped = False
 
     def _go_on_later(self) -> None:
@@ -280,7 +295,12 @@ class Poller:
             events = self._poll(0, self.left)
             if events:
                 self.left -= len(events)
-            elif not self.moving and not self._queued.keys and not self._soon:
+            elif (
+                not self.moving
+                and not self._queued.keys
+                and not self._soon
+                and not (self.turns and self._in_turns < TURNS_SHARE * self.turn)
+            ):
                 return False
         now = self.clock.now = time.monotonic()
         if self._ends == 0.0:
@@ -311,6 +331,9 @@ class Poller:
         if self._queued.keys and not (self._over and self._stepped):
             # After the rest of the batch has been sent; at least one in each turn.
             self._take_queued()
+            self._flush()
+        if self.turns:
+            self._take_turns()
             self._flush()
         self.gathering = False
         if self.moving:
@@ -468,6 +491,22 @@ class Poller:
                 self._channel_failed(channel)
             if self._is_over():
                 return
+
+    def _take_turns(self) -> None:
+        """Let channels do what takes long, within the share of the turn; at least one of them
+        in each turn."""
+        turns, most = self.turns, TURNS_SHARE * self.turn
+        now = time.monotonic()
+        while turns and (self._in_turns == 0.0 or (self._in_turns < most and now < self._ends)):
+            channel = turns.popleft()
+            try:
+                channel.take_turn()
+            except BaseException:
+                self._channel_failed(channel)
+            began, now = now, time.monotonic()
+            self._in_turns += now - began
+        if now >= self._ends:
+            self._over = True
 
     def _move(self) -> None:
         """Move all bodies, then tell of them, so that neither work pushes the other out of

@@ -30,7 +30,7 @@ from slardar.dataplane.decisions import Decisions
 from slardar.dataplane.explanation import DecisionTold, Explanation, explanation_of
 from slardar.dataplane.failurelog import RefusalLog
 from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder, connections_at_most
-from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
+from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind, with_tls
 from slardar.dataplane.plane_hooks import HookMemory, PlaneHooks
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.reminders import Reminders
@@ -38,6 +38,7 @@ from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.dataplane.sockets import Opened
+from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.dataplane.upstreams import Upstreams
 from slardar.errors import ConfigError
 from slardar.events import Publish, ignore
@@ -59,6 +60,7 @@ from slardar.http1.interfaces import (
 from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.request import Request, parse_request
+from slardar.http1.tls import TlsFacts
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
@@ -66,6 +68,7 @@ from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.networks import Networks, peer_address
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
+from slardar.model.tls import Keyring
 from slardar.observers.counted import Counted, counted_in
 from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
@@ -154,8 +157,14 @@ class DataPlane(Router):
             settings.timeouts,
         )
         self.balancer_errors = self._upstreams.balancer_errors
+        self._tls = TlsContexts()
         self._clients = Clients(
-            reactor, self, poller, kinds, settings.limits.connections, self._upstreams.make_room
+            reactor,
+            self,
+            poller,
+            with_tls(kinds, self._tls),
+            settings.limits.connections,
+            self._upstreams.make_room,
         )
         self._heartbeats: Heartbeats | None = None
         if find_probe is not None:
@@ -287,6 +296,15 @@ class DataPlane(Router):
             self._heartbeats.take_settings(settings.health)
         self._clients.allow(settings.limits.connections)
         return defer.succeed(None)
+
+    def take_keyring(self, keyring: Keyring) -> defer.Deferred[None]:
+        """Use these certificates; see :class:`slardar.interfaces.IPlane`."""
+        self._tls.take(keyring)
+        return defer.succeed(None)
+
+    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.is_misdirected`."""
+        return self._tls.policy(host) != tls.policy
 
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""

@@ -42,6 +42,7 @@ from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
+from slardar.http1.tls import TlsFacts
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import decision_lines, interim_head
 from slardar.model.listener import UNNAMED, ListenerSpec
@@ -74,6 +75,8 @@ _LINGER_DRAINING: Final = 2.0
 #: A client that has closed its side and is gone for good is noticed after about
 #: this many seconds, doubled with each look.
 _PROBE_SECONDS: Final = 1
+#: RFC 9110 15.5.20.
+_MISDIRECTED: Final = "the connection was not made for this host: certificates of clients differ"
 #: How every reply begins, whatever it will be: what such a client may be sent early.
 _BEGINNING: Final = b"HTTP/1.1 "
 
@@ -431,11 +434,15 @@ class ClientConnection(Downstream):
         self._keep_alive = request.keep_alive
         self._head_only = request.raw_method == b"HEAD"
         self._replied = self._chunking = self._silent = False
+        channel = self.channel
+        misdirected = channel.tls is not None and self._take_tls(request, channel.tls)
         length = request.length
         if not length:
             self._state = _WAIT
-            channel = self.channel
             channel.deadline = 0.0
+            if misdirected:
+                self.refuse(421, _MISDIRECTED)
+                return
             exchange = self._exchange = host.begin(self, request, channel)
             if exchange is not None:
                 exchange.start()
@@ -444,6 +451,9 @@ class ClientConnection(Downstream):
         self._body = ChunkedDecoder(400) if length == CHUNKED else length
         self._body_size = 0
         self._held = self._awaited = False
+        if misdirected:
+            self.refuse(421, _MISDIRECTED)
+            return
         if length > host.max_body:
             self.refuse(413, "the body of the request is too large")
             return
@@ -468,6 +478,13 @@ class ClientConnection(Downstream):
             data, self._buffer = self._buffer, b""
             if data:
                 self._body_arrived(data)
+
+    def _take_tls(self, request: Request, tls: TlsFacts) -> bool:
+        """Tell the request of its connection's TLS; True if it is not for this connection."""
+        request.tls = tls
+        if tls.subject:
+            request.lines.append(b"X-Client-Cert-Subject: " + tls.subject)
+        return tls.name != request.host and self._host.is_misdirected(tls, request.host)
 
     def _settle(self, request: Request) -> None:
         """Settle what is believed of what the request tells of its client."""
@@ -862,6 +879,10 @@ class ClientConnection(Downstream):
         self._buffer = rest
         self._body = 0
         self._state = _WAIT
+
+    def refuse_plain(self) -> None:
+        """From a channel for TLS: the client has begun a request without TLS."""
+        self._refuse(400, "this port expects TLS: use https://")
 
     def _refuse(self, status: int, message: str) -> None:
         """Refuse bytes that are no request, and end the connection."""

@@ -49,6 +49,7 @@ _TAKEN: Final = _HOP_BY_HOP | {
     b"http2-settings",
     b"proxy",
     b"proxy-authorization",
+    b"x-client-cert-subject",
     b"x-forwarded-for",
     b"x-forwarded-host",
     b"x-forwarded-proto",
@@ -60,7 +61,8 @@ _TAKEN: Final = _HOP_BY_HOP | {
 #: are written anew or dropped.  ``http2-settings`` belongs to an upgrade to h2c, which
 #: is never offered; ``proxy`` is no header of HTTP but becomes ``HTTP_PROXY`` in
 #: CGI programs (CVE-2016-5385); ``proxy-authorization`` and ``x-slardar-explain``, which
-#: holds a token of the control channel, are meant for slardar.  CGI and WSGI programs
+#: holds a token of the control channel, are meant for slardar.  ``x-client-cert-subject`` is
+#: what slardar itself has verified.  CGI and WSGI programs
 #: cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so these names are dropped
 #: when any ``-`` of them is a ``_`` (nginx drops every name with ``_``).
 REQUEST_SPECIAL: Final = frozenset(each for name in _TAKEN for each in spellings(name))

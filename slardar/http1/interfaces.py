@@ -25,6 +25,7 @@ from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
+from slardar.http1.tls import TlsFacts
 from slardar.http1.tracing import Tracer
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
@@ -136,6 +137,7 @@ class ChannelBase:
         "protocol",
         "queue",
         "send_timeout",
+        "tls",
     )
 
     def __init__(self, protocol: ChannelProtocol, connecting: bool) -> None:
@@ -167,6 +169,8 @@ class ChannelBase:
         self.queue: str = ""
         #: The number that its pool gave the address to which the channel leads.
         self.mark: int = 0
+        #: What is known of the handshake of TLS; ``None`` in the clear, and before its end.
+        self.tls: TlsFacts | None = None
         #: On a client's channel: its two ends as a PROXY protocol header has told them;
         #: ``None``: they are the socket's.
         self.ends: Ends | None = None
@@ -777,6 +781,11 @@ class PlaneBase:
     def refused(self, status: int) -> None:
         """A request was answered without a server."""
         raise NotImplementedError
+
+    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
+        """Whether clients must show another certificate for ``host`` than was asked of this
+        one."""
+        return False
 
     def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
         """A connection of ``listener`` is closed without a reply, before it became a client's.

@@ -39,6 +39,7 @@ from slardar.http1.heads import (
     joined,
     judge,
 )
+from slardar.http1.tls import TlsFacts
 from slardar.model.names import usual_ipv6
 from slardar.model.networks import Networks
 
@@ -133,6 +134,7 @@ class Request:
         "request_id",
         "scheme",
         "takes_trailers",
+        "tls",
         "told",
         "upgrade",
     )
@@ -177,6 +179,8 @@ class Request:
         self.peer = b""
         self.address = b""
         self.scheme = b"http"
+        #: What is known of the client's TLS; ``None`` if it came in the clear.
+        self.tls: TlsFacts | None = None
         #: What a hook chose for the hash balancers and for named clusters.
         self.hash_key: str | None = None
         self.cluster_key: Any = None

@@ -7,13 +7,26 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["HTTP", "PROXIED", "UNNAMED", "ListenerSpec", "spec_of", "specs_of"]
+__all__ = [
+    "HTTP",
+    "HTTPS",
+    "PROXIED",
+    "UNNAMED",
+    "ListenerSpec",
+    "socket_endpoint",
+    "spec_of",
+    "specs_of",
+]
 
 #: The protocol of listeners whose clients send HTTP requests.
 HTTP: Final = "http"
+#: That of listeners whose clients send them inside of TLS.
+HTTPS: Final = "https"
 #: Before an endpoint string: connections begin with a PROXY protocol header.  (The name of
 #: Twisted's own plugin for it.)
 PROXIED: Final = "haproxy:"
+#: Endpoints for TLS, and those on which they listen; the options are the same.
+_SECURE: Final = {"tls": "tcp", "tls6": "tcp6"}
 
 
 class ListenerSpec(Struct, frozen=True):
@@ -47,14 +60,24 @@ UNNAMED: Final = ListenerSpec("", "")
 def spec_of(endpoint: str, number: int = 1) -> ListenerSpec:
     """The listener of the ``number``-th occurrence of an endpoint string in ``listen``.
 
-    Its id is the string; ``tcp:0#2`` for the second occurrence of ``tcp:0``.  What
-    ``haproxy:`` stands before is the endpoint of the socket.
+    Its id is the string; ``tcp:0#2`` for the second occurrence of ``tcp:0``.  The
+    endpoint of the socket is without ``haproxy:``, and has ``tcp:`` for ``tls:``.
     """
+    plain = socket_endpoint(endpoint)
+    secure = plain != endpoint.removeprefix(PROXIED)
     return ListenerSpec(
         endpoint if number == 1 else f"{endpoint}#{number}",
-        endpoint.removeprefix(PROXIED),
+        plain,
+        HTTPS if secure else HTTP,
+        secure,
         proxy_protocol=endpoint.startswith(PROXIED),
     )
+
+
+def socket_endpoint(endpoint: str) -> str:
+    """Twisted's endpoint string for the socket of an endpoint of ``listen``."""
+    kind, colon, rest = endpoint.removeprefix(PROXIED).partition(":")
+    return _SECURE.get(kind, kind) + colon + rest
 
 
 def specs_of(endpoints: Iterable[str]) -> tuple[ListenerSpec, ...]:

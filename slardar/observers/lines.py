@@ -113,7 +113,10 @@ class Lines:
                 first_byte = _seconds(attempt.first_byte - record.started)
         protocol: str | None = None
         request_id: str | None = None
+        tls: str | None = None
         if request is not None:
+            if request.tls is not None:
+                tls = request.tls.version
             protocol = "HTTP/1.1" if request.minor else "HTTP/1.0"
             if request.request_id is not None:
                 request_id = _text(request.request_id)
@@ -162,7 +165,7 @@ class Lines:
             record.error or None,
             user_agent,
             referer,
-            None,
+            tls,
             self._worker,
         )
 

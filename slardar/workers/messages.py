@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from slardar.config import Control, Settings
+from slardar.config import Control, Settings, Tls
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.explanation import DecisionTold, Explanation
 from slardar.health.verdicts import Epoch, Extra, Heartbeat, Name, Port, Status, Text, Verdict
@@ -27,6 +27,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.model.tls import Keyring
 from slardar.observers.counted import Counted, Present
 from slardar.observers.spans import Spans
 
@@ -49,6 +50,7 @@ __all__ = [
     "Report",
     "ServerReport",
     "SuspendHook",
+    "TakeKeyring",
     "TakeSettings",
     "ToWorker",
     "Told",
@@ -142,6 +144,8 @@ class Begin(Struct, tag="begin", frozen=True):
     refused: dict[int, str] = {}
     #: How many workers there are.
     count: int = 1
+    #: The certificates for clients, and their keys.
+    keyring: Keyring = Keyring()
 
 
 class Delta(Struct, tag="delta", frozen=True):
@@ -179,6 +183,12 @@ class TakeSettings(Struct, tag="settings", frozen=True):
     """Use those of these settings from now on that ``IPlane.take_settings`` names."""
 
     settings: Settings
+
+
+class TakeKeyring(Struct, tag="keyring", frozen=True):
+    """Use these certificates for handshakes from now on."""
+
+    keyring: Keyring
 
 
 class Reopen(Struct, tag="reopen", frozen=True):
@@ -320,6 +330,7 @@ ToWorker = (
     | Delta
     | SuspendHook
     | TakeSettings
+    | TakeKeyring
     | Reopen
     | Verdicts
     | Addresses
@@ -381,7 +392,8 @@ def lean_settings(settings: Settings) -> Settings:
     """The settings that a worker needs.
 
     Upstreams, routes and settings of hooks are left out, because they come in the snapshot;
-    services, because the director follows them; the store's URL, because it is a secret.  Of the
+    services, because the director follows them; the store's URL, because it is a secret; ``tls``,
+    because certificates come by themselves.  Of the
     tokens, the hashes of admins' stay, without who has them: requests may bring one of these
     tokens.
     """
@@ -392,7 +404,14 @@ def lean_settings(settings: Settings) -> Settings:
     )
     control = Control(tokens=tokens)
     return structs.replace(
-        settings, upstreams={}, services={}, routes=(), settings={}, store="", control=control
+        settings,
+        upstreams={},
+        services={},
+        routes=(),
+        settings={},
+        store="",
+        control=control,
+        tls=Tls(),
     )
 
 

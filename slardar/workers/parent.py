@@ -42,6 +42,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.live import ServerLive
 from slardar.model.server import Server, Upstream, server_key, servers_gone
 from slardar.model.snapshot import Snapshot
+from slardar.model.tls import Keyring
 from slardar.observers.counted import Counted, Present
 from slardar.observers.exporter import exporter_for
 from slardar.observers.exposition import Facts
@@ -105,6 +106,8 @@ class Workers:
         self.settings = settings
         self._supervisor = Supervisor(reactor, count, self, start_process, spare, publish)
         self._snapshot = Snapshot.build(0, {}, (), None)
+        #: The certificates that workers use.
+        self._keyring = Keyring()
         #: A snapshot and its encoded form, kept while workers begin.
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._tally = Tally(time.time())
@@ -227,6 +230,7 @@ class Workers:
                 reasons=self._hooks.reasons,
                 refused=self._hooks.refused,
                 count=len(self._supervisor.slots),
+                keyring=self._keyring,
             )
         )
 
@@ -282,7 +286,16 @@ class Workers:
         )
         if self._heartbeats is not None:
             self._heartbeats.take_settings(settings.health)
-        return defer.ensureDeferred(self._take_settings())
+        lean = messages.lean_settings(self.settings)
+        return defer.ensureDeferred(self._tell(messages.TakeSettings(lean), "the settings"))
+
+    def take_keyring(self, keyring: Keyring) -> defer.Deferred[None]:
+        """Use these certificates; see :class:`slardar.interfaces.IPlane`.
+
+        A worker that cannot take them is replaced, as with :meth:`take_settings`.
+        """
+        self._keyring = keyring
+        return defer.ensureDeferred(self._tell(messages.TakeKeyring(keyring), "the certificates"))
 
     def reopen_logs(self) -> None:
         """Open the files of access logs anew; see :class:`slardar.interfaces.IPlane`."""
@@ -290,9 +303,9 @@ class Workers:
         self._supervisor.tell_all(data)
         self._supervisor.tell_leaving(data)
 
-    async def _take_settings(self) -> None:
-        lean = messages.lean_settings(self.settings)
-        data = messages.encode(messages.TakeSettings(lean))
+    async def _tell(self, message: messages.TakeSettings | messages.TakeKeyring, what: str) -> None:
+        """Tell every worker; one that does not follow is replaced."""
+        data = messages.encode(message)
         told = [
             (process, process.tell(data, START if process.ready_at is None else ANSWER))
             for process in self._supervisor.processes()
@@ -303,7 +316,7 @@ class Workers:
             except WorkerGone:
                 continue
             if done.error:
-                process.kill(f"it could not take the settings: {done.error}")
+                process.kill(f"it could not take {what}: {done.error}")
 
     async def _apply(
         self, base: Snapshot, snapshot: Snapshot, changed: Collection[str]

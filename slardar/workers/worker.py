@@ -129,6 +129,8 @@ class Worker:
         if isinstance(message, messages.TakeSettings):
             taken = self._plane.take_settings(message.settings)
             return taken.addCallback(lambda _: self._done())
+        if isinstance(message, messages.TakeKeyring):
+            return self._plane.take_keyring(message.keyring).addCallback(lambda _: self._done())
         if isinstance(message, messages.Reopen):
             self._plane.reopen_logs()
             return self._done()
@@ -219,6 +221,7 @@ class Worker:
             plane.suspend_hook(mark, message.reasons.get(mark, ""))
         if message.refused:
             plane.refuse_hooks(message.refused)
+        plane.take_keyring(message.keyring)
         self._names.learn(message.addresses, ())
         await self._apply(snapshot, list(snapshot.upstreams), begins=True)
         self._take_health(message.health)

@@ -237,6 +237,9 @@ class FakePlane:
         self.settings.append(settings)
         return defer.succeed(None)
 
+    def take_keyring(self, keyring: Any) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
     def reopen_logs(self) -> None:
         self.reopened += 1
 

@@ -30,12 +30,15 @@ def _named(case: Any) -> str:
     return str(case.name).replace(" ", "-")
 
 
-@pytest_twisted.async_yield_fixture(scope="module")
-async def proxied() -> AsyncIterator[Proxied]:
+@pytest_twisted.async_yield_fixture(scope="module", params=["plain", "tls"])
+async def proxied(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Proxied]:
     """A data plane and its server, shared by all of this module."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
-    proxied = Proxied(reactor)
+    folder = tmp_path_factory.mktemp("ca") if request.param == "tls" else None
+    proxied = Proxied(reactor, folder)
     await proxied.start()
     yield proxied
     await proxied.stop()
@@ -48,7 +51,7 @@ async def _send(proxied: Proxied, sent: bytes, pieces: int, half_close: bool = F
         pieces = len(sent) or 1
     await client.send(sent, pieces)
     if half_close:
-        client.transport.loseWriteConnection()
+        await client.end()
     return client
 
 

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from twisted.internet import defer
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import Certificate, optionsForClientTLS
+from zope.interface import implementer
 
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Limits, Settings
@@ -21,6 +30,8 @@ from slardar.dataplane.proxy import DataPlane
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
 from slardar.model.snapshot import Snapshot
+from slardar.model.tls import Keyring, Pair
+from tests.certificates import Authority
 
 __all__ = ["LIMITS", "Message", "Proxied", "RawClient", "RawOrigin", "take_reply", "take_request"]
 
@@ -198,12 +209,28 @@ class _Recorder(Protocol):
                 await self.turn()
 
 
+@implementer(IHandshakeListener)
 class RawClient(_Recorder):
     """A client's connection; ``verbs`` are the methods that it sent, in order."""
 
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor)
         self.verbs: list[bytes] = []
+        #: A handshake of TLS is complete.
+        self.shaken = False
+
+    def handshakeCompleted(self) -> None:
+        self.shaken = True
+        self.look()
+
+    async def end(self) -> None:
+        """End this side of the connection, and read on."""
+        if ISSLTransport.providedBy(self.transport):
+            # Twisted sends a turn later what is written, and has no way to end one side.
+            await self.until(lambda: self.shaken)
+            await self.turn()
+            await self.turn()
+        self.transport.loseWriteConnection()
 
     def replies(self) -> list[Message]:
         """The replies so far; other bytes after them are an error once the connection ended."""
@@ -292,10 +319,14 @@ class RawOrigin(Factory):
 
 
 class Proxied:
-    """A data plane in this process with one server behind it."""
+    """A data plane in this process with one server behind it.
 
-    def __init__(self, reactor: Any) -> None:
+    With a folder, in which certificates are made, clients come with TLS.
+    """
+
+    def __init__(self, reactor: Any, folder: Path | None = None) -> None:
         self._reactor = reactor
+        self._authority = None if folder is None else Authority(folder)
         self.origin = RawOrigin(reactor)
         self.plane = DataPlane(
             reactor, Settings(limits=LIMITS), Live(), lambda mode: WeightedRoundRobin
@@ -308,8 +339,13 @@ class Proxied:
         self.origin_port: int = self._port.getHost().port
         server = {"host": "127.0.0.1", "port": self.origin_port}
         app = parse_upstream("app", {"servers": [server]}, "app")
+        kind = "tcp"
+        if self._authority is not None:
+            kind = "tls"
+            cert, key = (path.read_text() for path in self._authority.issue("x", ("localhost",)))
+            await self.plane.take_keyring(Keyring((Pair("x", cert, key, ("localhost",), "ec", 0),)))
         self.plane.start()
-        place = await self.plane.listen("tcp:0:interface=127.0.0.1")
+        place = await self.plane.listen(f"{kind}:0:interface=127.0.0.1")
         self.port = int(place.rpartition(":")[2])
         await self.plane.apply(Snapshot.build(1, {"app": app}, (), "app"), ["app"])
 
@@ -324,7 +360,10 @@ class Proxied:
 
     async def connect(self) -> RawClient:
         """A new client."""
-        endpoint = TCP4ClientEndpoint(self._reactor, "127.0.0.1", self.port)
+        endpoint: Any = TCP4ClientEndpoint(self._reactor, "127.0.0.1", self.port)
+        if self._authority is not None:
+            trusted = Certificate.loadPEM(self._authority.file.read_text())
+            endpoint = wrapClientTLS(optionsForClientTLS("localhost", trusted), endpoint)
         client = await connectProtocol(endpoint, RawClient(self._reactor))
         client.transport.setTcpNoDelay(True)
         return client
@@ -348,5 +387,6 @@ class Proxied:
 
     async def leave(self, client: RawClient) -> None:
         """End a client's connection, and wait until it is gone."""
-        client.transport.abortConnection()
+        if not client.ended:
+            client.transport.abortConnection()
         await client.until(lambda: client.ended)

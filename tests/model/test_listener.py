@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from slardar.config import parse_settings
 from slardar.model.listener import UNNAMED, ListenerSpec, spec_of
@@ -43,3 +44,23 @@ def test_listener_travels() -> None:
     """As it does to workers."""
     spec = ListenerSpec("a", "tcp:1", "tcp", True, True, "up")
     assert msgspec.json.decode(msgspec.json.encode(spec), type=ListenerSpec) == spec
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "socket", "secure", "proxied"),
+    [
+        ("tcp:1:interface=a", "tcp:1:interface=a", False, False),
+        ("tls:1:interface=a", "tcp:1:interface=a", True, False),
+        ("tls6:1", "tcp6:1", True, False),
+        ("haproxy:tls:1", "tcp:1", True, True),
+        ("haproxy:tcp:1", "tcp:1", False, True),
+    ],
+)
+def test_what_comes_first_on_a_connection(
+    endpoint: str, socket: str, secure: bool, proxied: bool
+) -> None:
+    """The socket is the one without, so that an upgrade may take it over all the same."""
+    spec = spec_of(endpoint)
+    assert (spec.id, spec.endpoint) == (endpoint, socket)
+    assert (spec.tls, spec.proxy_protocol) == (secure, proxied)
+    assert spec.protocol == ("https" if secure else "http")

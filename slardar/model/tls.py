@@ -1,0 +1,83 @@
+"""What TLS to clients needs, as values: certificates with their keys, and how they are used.
+
+The process that reads the files makes them, and workers get them over their link.  No
+``repr`` shows a key, so that none gets into a log.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+__all__ = ["ALPN_HTTP", "INTERMEDIATE", "ClientPolicy", "Keyring", "MinVersion", "Pair", "Verify"]
+
+Verify = Literal["none", "optional", "require"]
+MinVersion = Literal["1.2", "1.3"]
+
+#: The protocol that is spoken inside of a connection (ALPN).
+ALPN_HTTP: Final = "http/1.1"
+
+#: The suites of TLS 1.2 in Mozilla's intermediate list, version 5.7, without those that need
+#: parameters for Diffie-Hellman.  TLS 1.3 has suites of its own, which are all good.
+INTERMEDIATE: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+
+
+class ClientPolicy(Struct, frozen=True):
+    """Whether clients need a certificate, and of which CAs, in PEM."""
+
+    verify: Verify = "none"
+    ca: str = ""
+
+
+class Pair(Struct, frozen=True):
+    """A certificate and its key, in PEM."""
+
+    #: The file of the certificate, for people.
+    source: str
+    #: The certificate, and after it those that lead to its CA.
+    cert: str
+    key: str
+    #: The names that it is for, in lower case: ``a.example``, ``*.example``.
+    names: tuple[str, ...]
+    #: The kind of its key: ``rsa``, ``ec``.  A name may have a pair of each kind.
+    kind: str
+    #: When it expires, in epoch seconds.
+    expires: int
+    #: The place of its policy among ``Keyring.policies``.
+    policy: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Pair {self.source}>"
+
+
+class Keyring(Struct, frozen=True):
+    """All pairs of a process."""
+
+    pairs: tuple[Pair, ...] = ()
+    #: The name whose certificate is for clients that name none, or one without certificate;
+    #: empty: their handshake is refused.
+    default: str = ""
+    min_version: MinVersion = "1.2"
+    #: A list of suites as OpenSSL reads it.
+    ciphers: str = INTERMEDIATE
+    #: The policies of pairs; the first one is also that of names without a certificate.
+    policies: tuple[ClientPolicy, ...] = (ClientPolicy(),)
+
+    def by_name(self) -> dict[str, tuple[int, ...]]:
+        """The places of the pairs for each name, one for each kind of key.
+
+        Of several pairs with the same name and kind, the one that expires last counts.
+        """
+        best: dict[str, dict[str, int]] = {}
+        for place, pair in enumerate(self.pairs):
+            for name in pair.names:
+                kinds = best.setdefault(name, {})
+                known = kinds.get(pair.kind)
+                if known is None or self.pairs[known].expires < pair.expires:
+                    kinds[pair.kind] = place
+        return {name: tuple(sorted(kinds.values())) for name, kinds in best.items()}

@@ -1,0 +1,269 @@
+"""The certificates for clients: which files are read, and what is refused, with which line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slardar.config import Settings, parse_settings
+from slardar.control.certificates import Found, read_keyring
+from slardar.errors import ConfigError
+from slardar.model.tls import Keyring
+from tests.certificates import Authority
+
+Read = Callable[..., Found]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Signs the certificates of these tests."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def folder(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, in which the authority puts what it issues."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(authority, "_folder", Path())
+    return tmp_path
+
+
+def settings(*certificates: Any, listen: str = "tls:8443", **tls: Any) -> Settings:
+    """Settings with these certificates."""
+    return parse_settings({"listen": [listen], "tls": {"certificates": [*certificates], **tls}})
+
+
+PAIR = {"cert": "a.pem", "key": "a.key"}
+
+
+def test_pair_of_files(authority: Authority, folder: Path) -> None:
+    """Its names are those of hosts and addresses, in lower case."""
+    authority.issue("a", ("A.example", "*.B.example", "127.0.0.1"))
+    keyring, problems, warnings = read_keyring(settings(PAIR))
+    assert (problems, warnings) == ([], [])
+    assert keyring is not None
+    (pair,) = keyring.pairs
+    assert pair.source == "a.pem"
+    assert pair.names == ("a.example", "*.b.example", "127.0.0.1")
+    assert pair.kind == "ec"
+    assert pair.cert.count("BEGIN") == pair.key.count("BEGIN") == 1
+
+
+def test_certificate_and_key_in_one_file(authority: Authority, folder: Path) -> None:
+    """As HAProxy has them; the chain stays with the certificate, and notes go."""
+    cert, key = authority.issue("a", ("a.example",), rsa_bits=2048)
+    chain = authority.file.read_text()
+    text = f"Bag Attributes\n\u00e9\n{key.read_text()}{cert.read_text()}{chain}"
+    Path("all.pem").write_text(text, "utf-8")
+    keyring, problems, _ = read_keyring(settings({"cert": "all.pem"}))
+    assert not problems
+    assert keyring is not None
+    (pair,) = keyring.pairs
+    assert pair.kind == "rsa"
+    assert pair.cert.count("BEGIN CERTIFICATE") == 2
+    assert "PRIVATE" not in pair.cert
+    assert pair.key.count("BEGIN PRIVATE KEY") == 1
+
+
+def test_folder(authority: Authority, folder: Path) -> None:
+    """Pairs beside each other, in one file, and in folders as certbot makes them."""
+    Path("certs/live").mkdir(parents=True)
+    authority.issue("certs/a", ("a.example",))
+    cert, key = authority.issue("b", ("b.example",))
+    Path("certs/b.crt").write_text(cert.read_text() + key.read_text())
+    cert, key = authority.issue("c", ("c.example",))
+    cert.rename("certs/live/fullchain.pem")
+    key.rename("certs/live/privkey.pem")
+    Path("certs/README").write_text("no certificate")
+    Path("certs/.old.pem").write_text("an editor's")
+    keyring, problems, _ = read_keyring(settings({"folder": "certs"}))
+    assert not problems
+    assert keyring is not None
+    sources = {pair.names[0]: pair.source for pair in keyring.pairs}
+    assert sources == {
+        "a.example": "certs/a.pem",
+        "b.example": "certs/b.crt",
+        "c.example": "certs/live/fullchain.pem",
+    }
+
+
+def _mismatched(authority: Authority) -> None:
+    authority.issue("other", ("x",))[1].rename("a.key")
+
+
+def _with_password(authority: Authority) -> None:
+    from cryptography.hazmat.primitives import serialization as made
+
+    key: Any = made.load_pem_private_key(Path("a.key").read_bytes(), None)
+    locked = made.BestAvailableEncryption(b"secret")
+    pem = key.private_bytes(made.Encoding.PEM, made.PrivateFormat.PKCS8, locked)
+    Path("a.key").write_bytes(pem)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda _: os.unlink("a.pem"), "cannot read a.pem: No such file or directory"),
+        (lambda _: os.unlink("a.key"), "cannot read a.key: No such file or directory"),
+        (lambda _: Path("a.pem").write_text("x"), "expected a certificate in PEM in a.pem"),
+        (lambda _: Path("a.key").write_text("x"), "expected the key of a.pem in a.key in PEM"),
+        (_mismatched, "the key in a.key is not that of the certificate in a.pem"),
+        (_with_password, "the key in a.key has a password"),
+        (
+            lambda ca: ca.issue("a", ("a",), ends=timedelta(minutes=-1)),
+            "the certificate in a.pem expired on 20",
+        ),
+        (
+            lambda ca: ca.issue("a", ("a",), begins=timedelta(hours=2)),
+            "the certificate in a.pem begins on 20",
+        ),
+        (
+            lambda ca: ca.issue("a", ("a",), rsa_bits=1024),
+            "the key in a.key has 1024 bits, expected 2048 at least",
+        ),
+        (lambda _: Path("a.pem").write_bytes(bytes(2**20 + 1)), "a.pem has more than 1048576"),
+    ],
+)
+def test_pair_that_is_refused(
+    authority: Authority, folder: Path, spoil: Callable[[Authority], Any], line: str
+) -> None:
+    """The line names key and file.  Where one like it was in service, it stays."""
+    authority.issue("a", ("a.example",))
+    before = read_keyring(settings(PAIR)).keyring
+    spoil(authority)
+    keyring, problems, _ = read_keyring(settings(PAIR))
+    assert keyring is not None
+    assert keyring.pairs == ()
+    assert len(problems) == 1
+    assert problems[0].startswith(f"tls.certificates[0]: {line}")
+    again, problems, _ = read_keyring(settings(PAIR), before)
+    assert again == before
+    assert len(problems) == 1
+
+
+def test_folder_that_cannot_be_read_takes_nothing_away(authority: Authority, folder: Path) -> None:
+    """Its pairs are still known."""
+    Path("certs").mkdir()
+    authority.issue("certs/a", ("a.example",))
+    before = read_keyring(settings({"folder": "certs"})).keyring
+    Path("certs").rename("gone")
+    keyring, problems, _ = read_keyring(settings({"folder": "certs"}), before)
+    assert keyring == before
+    assert problems[0] == (
+        "tls.certificates[0].folder: cannot read certs: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("certificates", "more", "line"),
+    [
+        ([], {}, "tls.certificates: expected at least one, for listen has tls:"),
+        ([PAIR], {"default": "b.example"}, "tls.default: no certificate is for b.example"),
+        ([PAIR], {"ciphers": "BEST"}, "tls.ciphers: expected a list of OpenSSL's names of suites"),
+        (
+            [PAIR, {"cert": "a.pem", "key": "a.key", "client": {"verify": "require", "ca": "CA"}}],
+            {},
+            "tls.certificates: a.example has two settings of client: a.pem and a.pem",
+        ),
+    ],
+)
+def test_whole_that_is_refused(
+    authority: Authority, folder: Path, certificates: list[Any], more: Any, line: str
+) -> None:
+    """None of it is used then."""
+    authority.issue("a", ("a.example",))
+    Path("CA").write_text(authority.file.read_text())
+    keyring, problems, _ = read_keyring(settings(*certificates, **more))
+    assert keyring is None
+    assert problems == [line]
+
+
+@pytest.mark.parametrize("default", ["a.example", "A.Example", "x.b.example"])
+def test_default_is_a_name(authority: Authority, folder: Path, default: str) -> None:
+    """Exact, or one that a wildcard is for."""
+    authority.issue("a", ("a.example", "*.b.example"))
+    keyring, problems, _ = read_keyring(settings(PAIR, default=default))
+    assert not problems
+    assert keyring is not None
+    assert keyring.default == default.lower()
+
+
+def test_policies_of_clients(authority: Authority, folder: Path) -> None:
+    """One for all, and others for some names."""
+    Path("CA").write_text(authority.file.read_text())
+    authority.issue("a", ("a.example",))
+    authority.issue("b", ("b.example",))
+    other = {"cert": "b.pem", "key": "b.key", "client": {"verify": "require", "ca": "CA"}}
+    keyring, problems, _ = read_keyring(settings(PAIR, other))
+    assert not problems
+    assert keyring is not None
+    assert [pair.policy for pair in keyring.pairs] == [0, 1]
+    assert [policy.verify for policy in keyring.policies] == ["none", "require"]
+    assert keyring.policies[1].ca == authority.file.read_text()
+
+
+def test_ca_that_cannot_be_read_lets_nobody_in(authority: Authority, folder: Path) -> None:
+    """If one was known before, that one counts."""
+    Path("CA").write_text(authority.file.read_text())
+    authority.issue("a", ("a.example",))
+    wanted = settings(PAIR, client={"verify": "require", "ca": "CA"})
+    before = read_keyring(wanted).keyring
+    Path("CA").write_text("nothing")
+    keyring, problems, _ = read_keyring(wanted)
+    assert problems == ["tls.client.ca: expected certificates in PEM in CA"]
+    assert keyring is not None
+    assert keyring.policies[0].ca == ""
+    keyring, _, _ = read_keyring(wanted, before)
+    assert keyring == before
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+def test_key_that_others_can_read(authority: Authority, folder: Path, mode: int) -> None:
+    """It is used, with a warning."""
+    _, key = authority.issue("a", ("a.example",))
+    key.chmod(mode)
+    keyring, problems, warnings = read_keyring(settings(PAIR))
+    assert not problems
+    assert keyring is not None
+    assert warnings == [
+        f"tls.certificates[0]: a.key can be read by others than its owner (mode {mode:04o})"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tls", "line"),
+    [
+        ({"certificates": [{}]}, "tls.certificates[0]: expected cert and key, or folder"),
+        (
+            {"certificates": [{"cert": "a", "folder": "b"}]},
+            "tls.certificates[0]: expected cert and key, or folder",
+        ),
+        (
+            {"certificates": [{"folder": "b", "key": "c"}]},
+            "tls.certificates[0]: expected no key beside folder, which holds the keys, too",
+        ),
+        ({"client": {"verify": "require"}}, "tls.client: expected ca, for verify is require"),
+        (
+            {"client": {"verify": "on"}},
+            'tls.client.verify: expected none, optional or require, got "on"',
+        ),
+        ({"min_version": "1.1"}, 'tls.min_version: expected "1.2" or "1.3", got "1.1"'),
+        ({"cyphers": "x"}, 'tls.cyphers: unknown key (did you mean "ciphers"?)'),
+    ],
+)
+def test_settings_that_are_refused(tls: Any, line: str) -> None:
+    """Before any file is read."""
+    with pytest.raises(ConfigError) as caught:
+        parse_settings({"tls": tls})
+    assert list(caught.value.problems) == [line]
+
+
+def test_process_without_tls_reads_nothing() -> None:
+    """Nor does it need a certificate."""
+    assert not Settings().needs_certificates
+    assert read_keyring(Settings()).keyring == Keyring()

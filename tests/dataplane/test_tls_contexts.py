@@ -1,0 +1,278 @@
+"""Contexts of TLS: which one serves a name, how many are kept, and which sessions resume."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from slardar.dataplane.tls_contexts import Served, TlsContexts
+from slardar.model.tls import ClientPolicy, Keyring, Pair
+from tests.certificates import Authority
+from tests.dataplane.kit import logged
+
+Keys = Callable[..., Keyring]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Signs the certificates of these tests."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+class Maker:
+    """Makes pairs."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._made: dict[Any, Pair] = {}
+
+    def pair(self, *names: str, policy: int = 0, rsa: bool = False, number: int = 0) -> Pair:
+        """A pair for these names: the same one each time, for each ``number``."""
+        key = (names, rsa, number)
+        if key not in self._made:
+            paths = self._authority.issue("pair", names, 2048 if rsa else 0)
+            cert, private = (path.read_text() for path in paths)
+            kind = "rsa" if rsa else "ec"
+            self._made[key] = Pair(f"{names[0]}.pem", cert, private, names, kind, 10 + number)
+        return structs.replace(self._made[key], policy=policy)
+
+
+@pytest.fixture(scope="module")
+def maker(authority: Authority) -> Maker:
+    """Makes pairs."""
+    return Maker(authority)
+
+
+class Side:
+    """One side of a connection in memory."""
+
+    def __init__(self, context: ssl.SSLContext, session: Any = None, name: str = "") -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = not name
+        self.tls = context.wrap_bio(
+            self.incoming, self.outgoing, server, name or None, session=session
+        )
+
+    def step(self) -> bool:
+        """Go on with the handshake; whether it is complete."""
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+
+def shake(served: Served, client: ssl.SSLContext, name: str, session: Any = None) -> Side:
+    """The client's side of a connection that was made."""
+    near, far = Side(client, session, name), Side(served.context)
+    done = [False, False]
+    for _ in range(8):
+        done[0] = near.step()
+        far.incoming.write(near.outgoing.read())
+        done[1] = far.step()
+        near.incoming.write(far.outgoing.read())
+    assert done == [True, True]
+    # Tickets of TLS 1.3 come behind the handshake.
+    far.tls.write(b"x")
+    near.incoming.write(far.outgoing.read())
+    assert near.tls.read(1) == b"x"
+    return near
+
+
+@pytest.fixture
+def client() -> ssl.SSLContext:
+    """A client that believes everybody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def source_of(contexts: TlsContexts, maker: Maker, name: str) -> str | None:
+    """The file of the certificate that serves a name."""
+    served = contexts.find(name)
+    if served is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    found = shake(served, context, name or "none.example").tls.getpeercert(True)
+    for pair in maker._made.values():
+        if ssl.PEM_cert_to_DER_cert(pair.cert) == found:
+            return pair.source
+    return "?"
+
+
+@pytest.mark.parametrize(
+    ("default", "name", "source"),
+    [
+        ("", "a.example", "a.example.pem"),
+        ("", "x.b.example", "*.b.example.pem"),
+        # Exact names come first.
+        ("", "c.b.example", "c.b.example.pem"),
+        # A star is one label.
+        ("", "x.x.b.example", None),
+        ("", "b.example", None),
+        ("", "other", None),
+        ("", "", None),
+        ("a.example", "other.example", "a.example.pem"),
+        ("a.example", "", "a.example.pem"),
+        ("x.b.example", "", "*.b.example.pem"),
+    ],
+)
+def test_certificate_of_a_name(maker: Maker, default: str, name: str, source: str | None) -> None:
+    """By its exact name, then by a wildcard, then the default one; else there is none."""
+    pairs = (maker.pair("a.example"), maker.pair("*.b.example"), maker.pair("c.b.example"))
+    contexts = TlsContexts()
+    contexts.take(Keyring(pairs, default))
+    assert source_of(contexts, maker, name) == source
+
+
+def test_later_end_counts(maker: Maker) -> None:
+    """Where a folder holds the old certificate and the new one."""
+    old, new = maker.pair("a.example", number=1), maker.pair("a.example", number=2)
+    for pairs in ((old, new), (new, old)):
+        contexts = TlsContexts()
+        contexts.take(Keyring(pairs))
+        served = contexts.find("a.example")
+        assert served is not None
+        assert len(contexts._names["a.example"]) == 1
+        assert pairs[contexts._names["a.example"][0]] is new
+
+
+@pytest.mark.parametrize(
+    ("suites", "kind"), [("ECDHE-ECDSA-AES128-GCM-SHA256", "ec"), ("ECDHE+aRSA+AESGCM", "rsa")]
+)  # fmt: skip
+def test_client_decides_which_key_is_used(
+    maker: Maker, client: ssl.SSLContext, suites: str, kind: str
+) -> None:
+    """A name may have a pair with a key of each kind."""
+    pairs = (maker.pair("a.example"), maker.pair("a.example", rsa=True))
+    contexts = TlsContexts()
+    contexts.take(Keyring(pairs))
+    served = contexts.find("a.example")
+    assert served is not None
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(suites)
+    shown = shake(served, client, "a.example").tls.getpeercert(True)
+    (pair,) = [one for one in pairs if ssl.PEM_cert_to_DER_cert(one.cert) == shown]
+    assert pair.kind == kind
+
+
+def test_least_used_context_is_let_go(maker: Maker) -> None:
+    """It is made again when it is asked for."""
+    pairs = tuple(maker.pair(f"{name}.example") for name in "abc")
+    contexts = TlsContexts(at_most=2)
+    contexts.take(Keyring(pairs))
+    first, second = contexts.find("a.example"), contexts.find("b.example")
+    assert contexts.find("a.example") is first
+    contexts.find("c.example")
+    assert len(contexts) == 2
+    assert contexts.find("a.example") is first
+    assert contexts.find("b.example") is not second
+
+
+def test_change_leaves_other_contexts(maker: Maker) -> None:
+    """Sessions of certificates that stay go on."""
+    a, b = maker.pair("a.example"), maker.pair("b.example")
+    contexts = TlsContexts()
+    contexts.take(Keyring((a, b)))
+    before = [contexts.find("a.example"), contexts.find("b.example")]
+    contexts.take(Keyring((maker.pair("a.example", number=1), b)))
+    after = [contexts.find("a.example"), contexts.find("b.example")]
+    assert after[0] is not before[0]
+    assert after[1] is before[1]
+    # Another policy, or other terms, concern every handshake.
+    required = ClientPolicy("require", a.cert)
+    contexts.take(Keyring((a, b), policies=(required,)))
+    assert contexts.find("b.example") is not before[1]
+    later = contexts.find("b.example")
+    contexts.take(Keyring((a, b), policies=(required,), min_version="1.3"))
+    assert contexts.find("b.example") is not later
+    contexts.take(Keyring((a,)))
+    assert contexts.find("b.example") is None
+
+
+def policies(ca: str) -> tuple[ClientPolicy, ...]:
+    """Every kind of policy."""
+    return (ClientPolicy(), ClientPolicy("optional", ca), ClientPolicy("require", ca))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_session_resumes_under_its_own_policy_only(
+    maker: Maker, authority: Authority, client: ssl.SSLContext, version: ssl.TLSVersion
+) -> None:
+    """Else a client that has shown nothing at one name would get in at another one that
+    requires a certificate (CVE-2025-23419 of nginx)."""
+    ca = authority.file.read_text()
+    cert, key = authority.issue("resuming", ("client",))
+    client.load_cert_chain(cert, key)
+    client.minimum_version = client.maximum_version = version
+    names = ["none.example", "optional.example", "require.example"]
+    # With one certificate for all, to show that the policies are what matters.
+    pairs = tuple(
+        structs.replace(maker.pair(*names), names=(name,), policy=place)
+        for place, name in enumerate(names)
+    )
+    contexts = TlsContexts()
+    contexts.take(Keyring(pairs, policies=policies(ca)))
+
+    def served(name: str) -> Served:
+        found = contexts.find(name)
+        assert found is not None
+        return found
+
+    sessions = {name: shake(served(name), client, name).tls.session for name in names}
+    for name in names:
+        assert shake(served(name), client, name, sessions[name]).tls.session_reused
+    for first, second in permutations(names, 2):
+        assert not shake(served(second), client, second, sessions[first]).tls.session_reused
+
+
+def test_log_of_failures_is_bounded() -> None:
+    """Strangers cause them."""
+    now = [100.0]
+    contexts = TlsContexts(seconds=lambda: now[0])
+    with logged() as events:
+        for number in range(5):
+            contexts.failed("tls:1", f"192.0.2.{number}", "it is no TLS")
+        now[0] += 10
+        contexts.failed("tls:1", "192.0.2.9", "no")
+    lines = [event["log_format"].format(**event) for event in events]
+    assert lines == [
+        "tls:1: a TLS handshake with 192.0.2.0 failed: it is no TLS",
+        "tls:1: a TLS handshake with 192.0.2.9 failed: no (and 4 others since the line before)",
+    ]
+
+
+def test_no_text_shows_a_key(maker: Maker) -> None:
+    """Neither that of a pair nor that of what holds pairs."""
+    keyring = Keyring((maker.pair("a.example"),))
+    assert repr(keyring.pairs[0]) == "<Pair a.example.pem>"
+    assert "PRIVATE" not in repr(keyring)
+
+
+def test_pair_leaves_no_file_behind(maker: Maker, tmp_path: Path) -> None:
+    """It is loaded from memory."""
+    before = _descriptors()
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example"),)))
+    contexts.find("a.example")
+    assert _descriptors() == before
+
+
+def _descriptors() -> list[str]:
+    def names() -> Iterator[str]:
+        for path in Path("/proc/self/fd").iterdir():
+            try:
+                yield str(path.readlink())
+            except FileNotFoundError:
+                pass
+
+    return sorted(name for name in names() if "memfd" in name)
