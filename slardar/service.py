@@ -31,6 +31,7 @@ from slardar.build import describe_build
 from slardar.catalogues.consul import Agents, ConsulCatalogue, agents_of_environment, connector
 from slardar.catalogues.dns import DnsCatalogue
 from slardar.catalogues.docker import DockerCatalogue
+from slardar.catalogues.kept import KeptListings
 from slardar.catalogues.kubernetes import KubernetesCatalogue
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
@@ -83,6 +84,8 @@ _IDLE = 5.0
 _AT_ONCE = 1.0
 #: Seconds after their drain in which older generations must have ended.
 _MARGIN = 2.0
+#: The file in twistd's folder with what catalogues listed last.
+_LISTINGS = "slardar-services.json"
 
 _log = Logger("slardar.service")
 
@@ -154,6 +157,7 @@ class SlardarService(Service):
                 "kubernetes_service": KubernetesCatalogue(reactor),
             },
         )
+        self._listings = KeptListings(self._services, _LISTINGS, reactor)
         self.actions = Actions(
             settings, self._store, self._plane, plugins, service_watch=self._services
         )
@@ -364,6 +368,7 @@ class SlardarService(Service):
             port.pause()
         stored = await self.actions.hand_over()
         self._holds_store = False
+        await self._listings.pause()
         plane = self._plane
         counted = self._handed_counts = self.counted()
         return State(
@@ -384,6 +389,7 @@ class SlardarService(Service):
             self._handed_counts = None
         if not self._holds_store:
             self._holds_store = True
+            self._listings.resume()
             try:
                 await self.actions.take_back()
             except SlardarError as error:
@@ -542,8 +548,10 @@ class SlardarService(Service):
 
     async def _stop(self) -> None:
         served = self._serves
+        listings = defer.ensureDeferred(self._listings.close())
         self._services.stop()
         await defer.maybeDeferred(super().stopService)
+        await listings
         if self.upgrades is not None:
             await self.upgrades.cancel("the old process was told to stop")
         before = self._predecessor

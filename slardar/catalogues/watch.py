@@ -10,7 +10,7 @@ servers at once leaves none of the old ones behind.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from slardar.catalogues.pace import Pace
 from slardar.model.service import Levels, Listed, Origin, Service
 from slardar.resolve import FIRST
 
-__all__ = ["BURST", "LONGEST", "PAUSE", "KnownService", "ServiceState", "ServiceWatch"]
+__all__ = ["BURST", "KNOWN", "LONGEST", "PAUSE", "KnownService", "ServiceState", "ServiceWatch"]
 
 #: Changes that are told at once after a quiet time.  Those that come then are gathered for so many
 #: seconds, and for twice as long each time, up to the second number.
@@ -32,6 +32,9 @@ PAUSE = 0.05
 LONGEST = 0.25
 #: Seconds by which the end of a grace may be missed: times are added and subtracted.
 _ROUNDING = 0.001
+#: Seconds for which a start waits for a catalogue whose last listing it knows from before.  A
+#: catalogue that is there answers sooner, and what it lists is newer.
+KNOWN = 0.5
 
 _log = Logger("slardar.catalogues")
 
@@ -106,17 +109,21 @@ class ServiceWatch:
 
     ``catalogues`` are the catalogues by the keys of services that name them; the services of
     others are not followed.  ``changed``, which is to be set, is called with the names of services
-    whose servers may differ.
+    whose servers may differ.  So may be ``recall``, which is asked for what was listed before this
+    start, and ``noted``, which is called when :meth:`known` has something new.
     """
 
     def __init__(self, reactor: Any, catalogues: Mapping[str, Catalogue]) -> None:
         self._reactor = reactor
         self._catalogues = catalogues
         self.changed: Callable[[Collection[str]], None] = lambda names: None
+        self.recall: Callable[[], Awaitable[Iterable[KnownService]]] | None = None
+        self.noted: Callable[[], None] = lambda: None
         self._services: Mapping[str, Service] = {}
         self._followed: dict[Origin, _Followed] = {}
-        #: What another process has known.
+        #: What another process has known, and whether it has told so right now.
         self._learnt: dict[Origin, KnownService] = {}
+        self._is_heir = False
         #: The services to be told of, and the call that will tell.
         self._new: set[str] = set()
         self._call: Any = None
@@ -124,6 +131,15 @@ class ServiceWatch:
         self._is_over = False
 
     # What is followed.
+
+    async def begin(self, services: Mapping[str, Service]) -> None:
+        """Follow these services from the start on.  Returns as :meth:`first` fires."""
+        if services and self.recall is not None and not self._is_heir:
+            self._learnt = {one.origin: one for one in await self.recall()}
+        self.follow(services)
+        await self.first(services.values())
+        if services:
+            self.noted()
 
     def follow(self, services: Mapping[str, Service]) -> None:
         """Follow these services from now on, and no others."""
@@ -146,15 +162,17 @@ class ServiceWatch:
         return partial(self._release, user, service)
 
     def first(self, services: Iterable[Service]) -> defer.Deferred[None]:
-        """Fires when something is known of each of these, which are followed; at the latest after
-        :data:`slardar.resolve.FIRST` seconds.  Never fails."""
+        """Fires when the catalogues have said something of each of these, which are followed; at
+        the latest after :data:`slardar.resolve.FIRST` seconds, and after :data:`KNOWN` seconds if
+        it is known what was listed before this start.  Never fails."""
         waiting = []
         for service in services:
             followed = self._followed.get(service.origin)
             if followed is not None and not followed.is_told:
                 asked: defer.Deferred[None] = defer.Deferred()
                 followed.waiting.append(asked)
-                waiting.append(asked.addTimeout(FIRST, self._reactor).addErrback(lambda _: None))
+                most = FIRST if followed.levels is None else KNOWN
+                waiting.append(asked.addTimeout(most, self._reactor).addErrback(lambda _: None))
         return defer.DeferredList(waiting).addCallback(lambda _: None)
 
     def stop(self) -> None:
@@ -186,7 +204,7 @@ class ServiceWatch:
         followed.users[user] = service
         learnt = self._learnt.pop(service.origin, None)
         if learnt is not None:
-            followed.levels, followed.is_told = learnt.levels, True
+            followed.levels, followed.is_told = learnt.levels, self._is_heir
             followed.whole = learnt.levels if learnt.missing_for is None else learnt.whole
             if learnt.missing_for is not None:
                 followed.missing_from = self._reactor.seconds() - learnt.missing_for
@@ -206,6 +224,7 @@ class ServiceWatch:
             _end_graces(followed)
             _answer(followed)
             self._catalogues[service.origin[0]].unfollow(service.origin)
+            self.noted()
 
     # What catalogues say.
 
@@ -242,6 +261,7 @@ class ServiceWatch:
             if known != (followed.levels, followed.whole, followed.missing_from):
                 self._plan_graces(followed)
                 self._tell(followed)
+                self.noted()
         _answer(followed)
 
     def _take(self, place: str, followed: _Followed, report: Listing) -> None:
@@ -337,7 +357,9 @@ class ServiceWatch:
         ]
 
     def learn(self, known: Iterable[KnownService]) -> None:
-        """Begin with what another process has known.  To be called before :meth:`follow`."""
+        """Begin with what another process has known until now, whatever ``recall`` would say.  To
+        be called before :meth:`begin` and :meth:`follow`."""
+        self._is_heir = True
         self._learnt = {one.origin: one for one in known}
 
 

@@ -167,8 +167,7 @@ class Configuration:
         desired = first_desired(self.settings, state, kept, self.plugins)
         self._leave_out(desired.failed)
         self.held = state
-        self.service_watch.follow(desired.services)
-        await self.service_watch.first(desired.services.values())
+        await self.service_watch.begin(desired.services)
         desired = desired.with_upstreams(map(self.followed, desired.services.values()))
         self.snapshot = desired.snapshot(max(state.version, self.least_version))
         ignored = ignored_keys(self.snapshot)

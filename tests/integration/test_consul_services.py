@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from tests.consul_agent import ConsulAgent
 from tests.integration.conftest import Start
 from tests.integration.sockets import in_thread, wait_for
 from tests.integration.test_names import Backend, Load, backends
+from tests.integration.test_workers import is_running
 from tests.integration.upgrades import Upgraded
 
 #: A service whose dead servers are known soon.
@@ -25,13 +28,19 @@ class Site:
     """Consul, and slardar that asks it."""
 
     def __init__(
-        self, folder: Path, start: Start, consul: ConsulAgent, workers: int = 2, **environ: str
+        self,
+        folder: Path,
+        start: Start,
+        consul: ConsulAgent,
+        workers: int = 2,
+        *options: str,
+        **environ: str,
     ) -> None:
         self.consul = consul
         folder.mkdir(exist_ok=True)
         program = Upgraded(
             folder,
-            *("--store", "memory:", "--amp", "unix:a.sock"),
+            *("--store", "memory:", "--amp", "unix:a.sock", *options),
             count=workers,
             CONSUL_HTTP_ADDR=consul.address,
             **environ,
@@ -210,6 +219,41 @@ def test_agent_that_is_away(tmp_path: Path, start: Start, three: list[Backend]) 
             load.stop()
         consul.end()
     assert load.wrong == []
+
+
+@in_thread
+def test_start_while_the_agent_is_away(tmp_path: Path, start: Start, three: list[Backend]) -> None:
+    """After a failure of power at both: the servers that were listed last serve from the first
+    request on, and what the agent lists later is followed."""
+    consul = ConsulAgent(tmp_path / "consul")
+    folder = tmp_path / "slardar"
+    folder.mkdir()
+    settings = {"services": {"web": {**BODY, "empty_grace": 30}}}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    one, two, _ = map(host_of, three)
+    config = ("--config", "settings.json")
+    kept = folder / "slardar-services.json"
+    try:
+        site = Site(folder, start, consul, 0, *config)
+        site.register(three[0])
+        wait_for(lambda: site.slardar.get("web") == (200, one), "the server")
+        wait_for(lambda: kept.exists() and one.encode() in kept.read_bytes(), "the file")
+        kept.unlink()
+        site.slardar.upgrade()
+        wait_for(kept.exists, "the file of the new process")
+        os.kill(site.slardar.current, signal.SIGKILL)
+        consul.kill()
+        wait_for(lambda: not is_running(site.slardar.current), "the end")
+        (folder / "twistd.pid").unlink()
+        site = Site(folder, start, consul, 0, *config)
+        assert site.slardar.get("web") == (200, one)
+        assert "refused" in site.shown()["lookup"]["msg"]
+        consul.start()
+        site.register(three[1])
+        wait_for(lambda: site.slardar.get("web") == (200, two), "the other server")
+        wait_for(lambda: two.encode() in kept.read_bytes(), "the other server in the file")
+    finally:
+        consul.end()
 
 
 @in_thread
