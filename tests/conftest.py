@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
+#: The files of tests that take minutes each.
+LONGEST = ("test_compiled.py", "test_upgrade.py")
 #: The audit events of what only real tests may do.
 EVENTS = frozenset(
     (
@@ -128,7 +130,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kinds: dict[bool, list[pytest.Item]] = {True: [], False: []}
     for item in items:
         kinds[is_wanted(item, wanted)].append(item)
-    items[:] = kinds[True]
+    # The longest first, so that nobody waits for it in the end; the rest stays as it is.
+    items[:] = sorted(kinds[True], key=lambda item: item.path.name not in LONGEST)
     config.hook.pytest_deselected(items=kinds[False])
 
 

@@ -231,6 +231,7 @@ LARGEST = [
 ]
 
 
+@pytest.mark.alone
 @pytest.mark.real
 @pytest.mark.parametrize("value", LARGEST, ids=count())
 def test_largest_values_can_be_read(value: Any) -> None:
