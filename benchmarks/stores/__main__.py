@@ -22,7 +22,7 @@ from benchmarks.__main__ import names_of, say
 from benchmarks.processes import Cores, raise_file_limit
 from benchmarks.stores.consul import Consul, NoConsulError, program_of
 from benchmarks.stores.followers import followers
-from benchmarks.stores.idle import idle
+from benchmarks.stores.idle import alone, idle
 from benchmarks.stores.many import spread
 from benchmarks.stores.reach import Servers, write_to_request
 from benchmarks.stores.report import Findings, Reached, brief, markdown, missed
@@ -40,11 +40,11 @@ class Plan:
     """How much of each is measured."""
 
     def __init__(self, is_quick: bool) -> None:
-        self.changes = 20 if is_quick else 200
+        self.changes = 20 if is_quick else 100
         self.rolls = 1 if is_quick else 9
         self.starts = 1 if is_quick else 3
         self.upstreams = 5000
-        self.idle = 20.0 if is_quick else 180.0
+        self.idle = 20.0 if is_quick else 60.0
         self.many = 20 if is_quick else 100
 
 
@@ -99,6 +99,7 @@ def _start(found: Findings, folder: Path, plan: Plan) -> None:
 
 
 def _idle(found: Findings, folder: Path, plan: Plan) -> None:
+    found.alone = alone(folder, plan.idle)
     for from_catalogue, what in ((False, "the store"), (True, "the store and a service")):
         place = folder / f"idle-{from_catalogue}"
         place.mkdir()

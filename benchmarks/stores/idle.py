@@ -13,7 +13,7 @@ from benchmarks.procfs import cpu_of
 from benchmarks.stores.consul import Consul
 from benchmarks.stores.followers import Slardar
 
-__all__ = ["CountingProxy", "Idle", "idle"]
+__all__ = ["CountingProxy", "Idle", "alone", "idle"]
 
 #: Seconds before the measurement, in which the node starts and all its watches begin.
 _SETTLE = 5.0
@@ -87,6 +87,28 @@ def idle(consul: Consul, folder: Path, seconds: float, from_catalogue: bool) -> 
     finally:
         node.stop()
         proxy.stop()
+
+
+def alone(folder: Path, seconds: float) -> float:
+    """The share of a core of an idle node that asks nobody."""
+    node = Slardar(_Nobody(), False)  # type: ignore[arg-type]
+    try:
+        node.start(folder, 1)
+        program = node.programs[0]
+        program.pause(_SETTLE)
+        pids = program.pids()
+        begun, cpu = time.monotonic(), cpu_of(pids)
+        program.pause(seconds)
+        return (cpu_of(pids) - cpu).run / (time.monotonic() - begun)
+    finally:
+        node.stop()
+
+
+class _Nobody:
+    """No Consul."""
+
+    url = ""
+    store = "memory:"
 
 
 class _Behind:

@@ -48,6 +48,8 @@ class Findings:
     starts: tuple[Sequence[float], Sequence[float]] = ((), ())
     #: Requests a minute and share of a core, by what is watched.
     idle: dict[str, tuple[float, float]] = field(default_factory=dict)
+    #: The share of a core of a node that asks nobody.
+    alone: float = 0.0
     #: Requests and failed ones while services rolled, and how often a server was replaced.
     rolled: tuple[int, int, int] | None = None
     #: Milliseconds of each change until 50 nodes had it, and the writes of other nodes.
@@ -94,7 +96,8 @@ def _rows(found: Findings) -> list[tuple[str, str, str, bool | None]]:
         watches = 2 if "service" in what else 1
         rows.append(
             (
-                f"idle node, {what}: requests to Consul a minute, and CPU",
+                f"idle node, {what}: requests to Consul a minute, and CPU "
+                f"(a node with `memory:` {found.alone:.2%})",
                 f"{REQUESTS * watches:g}, {CORE:.1%} of a core",
                 f"{requests_a_minute:.1f}, {core:.2%}",
                 requests_a_minute <= REQUESTS * watches and core <= CORE,
@@ -151,7 +154,8 @@ def markdown(found: Findings, facts: Mapping[str, str]) -> str:
 _METHOD = """\
 ## How it is measured
 
-One Consul server, the nodes, the servers and the client share this machine.
+One Consul server, the nodes, the servers and the client share this machine. slardar runs from
+its sources, not compiled.
 
 - **A key**: the value that says an upstream's server is written; then each node is asked over one
   connection, request after request, until its answer comes from the new server. The time runs from
@@ -163,8 +167,9 @@ One Consul server, the nodes, the servers and the client share this machine.
   measurements take their programs.
 - **Failed requests**: `examples/fleet/fleet.py`, with GETs and POSTs to both nodes.
 - **Start**: three starts each, in turn, with two workers.
-- **Idle**: a proxy between the node and Consul counts requests for some minutes, after the first
-  5 s. CPU is that of the director and one worker.
+- **Idle**: a proxy between the node and Consul counts requests for a minute, after the first 5 s.
+  CPU is that of the director and one worker together; beside it stands the same node with
+  `memory:`, which asks nobody.
 - **50 nodes**: the store's and the configuration's own code, in one process, on a fake server that
   answers after 1 ms. Each change is made through another node.
 """

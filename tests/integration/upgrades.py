@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,11 @@ class Upgraded(Team):
 
     def _newest(self) -> int | None:
         self.note()
-        generations = self.status()["generations"]
+        try:
+            generations = self.status()["generations"]
+        except subprocess.CalledProcessError:
+            # The one before closes its control channel, and had not read the call.
+            return None
         pid: int = generations[0]["pid"]
         assert pid in (self.current, self.pid_in_file())
         return pid
