@@ -327,6 +327,7 @@ class Proxied:
     def __init__(self, reactor: Any, folder: Path | None = None) -> None:
         self._reactor = reactor
         self._authority = None if folder is None else Authority(folder)
+        self.scheme = b"http" if folder is None else b"https"
         self.origin = RawOrigin(reactor)
         self.plane = DataPlane(
             reactor, Settings(limits=LIMITS), Live(), lambda mode: WeightedRoundRobin
