@@ -28,11 +28,9 @@ from twisted.python.failure import Failure
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
-from slardar.catalogues.consul import Agents, ConsulCatalogue, agents_of_environment, connector
+from slardar.catalogues.base import Catalogue, LateCatalogue
 from slardar.catalogues.dns import DnsCatalogue
-from slardar.catalogues.docker import DockerCatalogue
 from slardar.catalogues.kept import KeptListings
-from slardar.catalogues.kubernetes import KubernetesCatalogue
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
 from slardar.control.actions import Actions
@@ -150,11 +148,9 @@ class SlardarService(Service):
             reactor,
             {
                 "dns_service": DnsCatalogue(reactor),
-                "consul_service": ConsulCatalogue(
-                    reactor, connector(reactor, partial(_consul_agents, settings.store))
-                ),
-                "docker_service": DockerCatalogue(reactor),
-                "kubernetes_service": KubernetesCatalogue(reactor),
+                "consul_service": LateCatalogue(partial(_consul, reactor, settings.store)),
+                "docker_service": LateCatalogue(partial(_docker, reactor)),
+                "kubernetes_service": LateCatalogue(partial(_kubernetes, reactor)),
             },
         )
         self._listings = KeptListings(self._services, _LISTINGS, reactor)
@@ -593,13 +589,33 @@ class SlardarService(Service):
             await port.stop()
 
 
-def _consul_agents(store: str) -> Agents:
+def _docker(reactor: Any) -> Catalogue:
+    from slardar.catalogues.docker import DockerCatalogue
+
+    return DockerCatalogue(reactor)
+
+
+def _kubernetes(reactor: Any) -> Catalogue:
+    from slardar.catalogues.kubernetes import KubernetesCatalogue
+
+    return KubernetesCatalogue(reactor)
+
+
+def _consul(reactor: Any, store: str) -> Catalogue:
+    from slardar.catalogues.consul import ConsulCatalogue, connector
+
+    return ConsulCatalogue(reactor, connector(reactor, partial(_consul_agents, store)))
+
+
+def _consul_agents(store: str) -> Any:
     """The agents that are asked for services: those of the store if it is in Consul, else those of
     the environment.  Raises ValueError."""
+    # Imported here: few processes ask Consul.
+    from slardar.catalogues.consul import Agents, agents_of_environment
+
     kind, _, place = store.partition(":")
     if kind != "consul":
         return agents_of_environment(os.environ)
-    # Imported here: few processes ask Consul.
     from slardar.stores.consul import read_place
 
     found = read_place(place, os.environ.get("CONSUL_HTTP_TOKEN", ""))
