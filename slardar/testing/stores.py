@@ -19,9 +19,8 @@ Each test returns a Deferred, so they run under pytest-twisted and, with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec.json import encode
 from msgspec.structs import replace
@@ -32,10 +31,9 @@ from zope.interface.verify import verifyObject
 from slardar.errors import ConflictError, NotFoundError, StoreError
 from slardar.interfaces import IStore, IWatchedStore
 from slardar.model.change import TO_FILE, Change, Recorded, StoredState
+from slardar.testing.contracts import Contract, deferred
 
 __all__ = ["StoreContract", "WatchedStoreContract", "change_of", "file_of", "hook_of"]
-
-S = TypeVar("S", bound="StoreContract")
 
 #: Seconds until a store must have told what another has written.
 _PATIENCE = 20.0
@@ -66,35 +64,13 @@ def file_of(name: str, value: object) -> Change:
     return Change("file", name, value, "test", 1700000000.25)
 
 
-def _deferred(test: Callable[[S], Coroutine[Any, Any, None]]) -> Callable[[S], Deferred[None]]:
-    """A test that any runner can wait for.  Its stores are closed after it."""
-
-    async def run(self: S) -> None:
-        self._made = []
-        try:
-            await test(self)
-        finally:
-            for store in self._made:
-                await store.close()
-
-    @wraps(test)
-    def start(self: S) -> Deferred[None]:
-        return Deferred.fromCoroutine(run(self))
-
-    # With it pytest and mypy would see the coroutine function.
-    del start.__wrapped__
-    return start
-
-
-class StoreContract:
+class StoreContract(Contract):
     """Tests of an :class:`slardar.interfaces.IStore`."""
 
     #: Whether a store that is opened later at the same place finds what was committed.
     durable = True
     #: Bytes of JSON that a value may have.
     largest = 2**20
-
-    _made: list[Any]
 
     def make_store(self) -> Any:
         """A store that is not open yet.
@@ -104,17 +80,17 @@ class StoreContract:
         """
         raise NotImplementedError
 
-    @_deferred
+    @deferred
     async def test_store_provides_the_interface(self) -> None:
         """Every method is there, with the arguments that callers give."""
         verifyObject(IStore, self._make())
 
-    @_deferred
+    @deferred
     async def test_new_store_is_empty(self) -> None:
         """Version 0, no upstreams, and routes that were never set."""
         _expect_state(await self._make().open(), StoredState())
 
-    @_deferred
+    @deferred
     async def test_each_commit_is_another_revision(self) -> None:
         """Also one that changes nothing; a later open gives the last one."""
         writer = await self._opened()
@@ -131,7 +107,7 @@ class StoreContract:
             seen.append(writer.revision)
         await self._holds(writer, {"a": None}, [])
 
-    @_deferred
+    @deferred
     async def test_version_is_the_callers(self) -> None:
         """It is given back as it was given with the last commit, whatever lies between."""
         writer = await self._opened()
@@ -139,7 +115,7 @@ class StoreContract:
         await writer.commit(change_of("a", 2), change_of("b", 2), version=2**40)
         await self._holds(writer, {"a": 2, "b": 2})
 
-    @_deferred
+    @deferred
     async def test_commit_to_another_revision_changes_nothing(self) -> None:
         """One that has been, and one that never was, is a conflict; the right one then
         still works."""
@@ -154,7 +130,7 @@ class StoreContract:
         await writer.commit(change_of("b", 2))
         await self._holds(writer, {"a": 2, "b": 2})
 
-    @_deferred
+    @deferred
     async def test_one_of_two_rivals_wins(self) -> None:
         """Of several commits to one revision under way together, the first is made."""
         writer = await self._opened()
@@ -167,7 +143,7 @@ class StoreContract:
             await _fails(ConflictError, rival)
         await self._holds(writer, {"a": "first"})
 
-    @_deferred
+    @deferred
     async def test_close_finishes_what_is_under_way(self) -> None:
         """By the time close fires, every commit called before it has been answered."""
         writer = await self._opened()
@@ -183,7 +159,7 @@ class StoreContract:
             failure.trap(ConflictError)
         await self._holds(writer, {"a": 0})
 
-    @_deferred
+    @deferred
     async def test_values_come_back_as_they_were(self) -> None:
         """Any JSON value, whatever its types, characters and size."""
         writer = await self._opened()
@@ -204,7 +180,7 @@ class StoreContract:
             await writer.commit(change_of(name, value))
         await self._holds(writer, values)
 
-    @_deferred
+    @deferred
     async def test_value_is_taken_at_the_call(self) -> None:
         """What the caller does to the value, or to the list, afterwards is not stored."""
         writer = await self._opened()
@@ -216,7 +192,7 @@ class StoreContract:
         writer.version, writer.revision = 1, await answer
         await self._holds(writer, {"a": {"servers": ["first"]}})
 
-    @_deferred
+    @deferred
     async def test_removed_upstream_stays_known(self) -> None:
         """It is kept as None, also if it was never there, until it is set again."""
         writer = await self._opened()
@@ -228,7 +204,7 @@ class StoreContract:
             await writer.commit(change_of("a", {"mode": "hash"}))
             await self._holds(writer, {"a": {"mode": "hash"}, "from a file": None})
 
-    @_deferred
+    @deferred
     async def test_routes_are_apart_from_upstreams(self) -> None:
         """They are set, replaced as a whole and removed without touching an upstream."""
         writer = await self._opened()
@@ -243,7 +219,7 @@ class StoreContract:
             await writer.commit(change_of("", None))
             await self._holds(writer, upstreams)
 
-    @_deferred
+    @deferred
     async def test_hooks_are_apart_from_upstreams(self) -> None:
         """They are set, replaced and removed by language and name; of one that was removed
         nothing is left, since no file could bring it back."""
@@ -265,7 +241,7 @@ class StoreContract:
             await writer.commit(hook_of("python/modules.gone", 1))
             await self._holds(writer, {name: None}, None, {name: hook, "python/modules.gone": 1})
 
-    @_deferred
+    @deferred
     async def test_services_are_apart_from_upstreams(self) -> None:
         """They are set, replaced and removed by name; a removed one leaves a mark, for a file may
         name it."""
@@ -281,7 +257,7 @@ class StoreContract:
             await writer.commit(service_of("a", "file"), service_of("b", service))
             await self._holds(writer, upstreams, services={"a": "file", "b": service})
 
-    @_deferred
+    @deferred
     async def test_settings_are_apart_from_upstreams(self) -> None:
         """They are set, replaced and removed by name; of one that was removed nothing is left.  Any
         JSON is a value, the word ``file`` among them."""
@@ -298,7 +274,7 @@ class StoreContract:
             await writer.commit(change_of("a", None), hook_of("a", None))
             await self._holds(writer, {"a": None}, services=one, settings=settings)
 
-    @_deferred
+    @deferred
     async def test_file_is_apart_from_what_was_set(self) -> None:
         """What the file said is kept by the name of the thing; of what it says no more, nothing is
         left.  A record without a name, and one of a rollback, is only for the history."""
@@ -310,7 +286,7 @@ class StoreContract:
         file = {"upstreams.a": {"servers": [1]}, "routes": []}
         await self._holds(writer, {"a": None, "b": 2}, file=file)
 
-    @_deferred
+    @deferred
     async def test_history_tells_what_was_changed(self) -> None:
         """Newest version first, with author, time and place, the value and the one before: the
         file's if there was none.  Changes of one version come in their order."""
@@ -349,7 +325,7 @@ class StoreContract:
             _expect(await writer.store.history(None, 6), wanted[:8])
             _expect(await writer.store.history(9, 1), wanted[3:5])
 
-    @_deferred
+    @deferred
     async def test_history_is_told_in_pages(self) -> None:
         """A page ends after some changes, or when it gets too large.  Of a version with very many
         changes the first are told, and how many more there are."""
@@ -371,7 +347,7 @@ class StoreContract:
             raise AssertionError(f"expected 1000 changes in all, got {_short(rows[-1])}")
         _expect([one.change.name for one in rows], [f"u{n}" for n in range(len(rows))])
 
-    @_deferred
+    @deferred
     async def test_state_of_every_version_is_known(self) -> None:
         """That before the first change, too, and those between two commits; a version that was
         never made is not found."""
@@ -399,7 +375,7 @@ class StoreContract:
             for version in (31, 2**40, -1):
                 await _fails(NotFoundError, writer.store.state_at(version))
 
-    @_deferred
+    @deferred
     async def test_history_is_limited(self) -> None:
         """With the oldest version go its changes, but not what they add up to."""
         store = self._make()
@@ -422,7 +398,7 @@ class StoreContract:
         _expect(last.old, last.version // 10 - 1)
         await self._holds(writer, {"old": 1, "a": 10}, None, {"lua/script.a": 1})
 
-    @_deferred
+    @deferred
     async def test_closed_store_tells_nothing(self) -> None:
         """Its history can be asked for while it is open."""
         store = self._make()
@@ -433,7 +409,7 @@ class StoreContract:
             _expect(await store.history(None, 1), [])
             await store.close()
 
-    @_deferred
+    @deferred
     async def test_several_changes_are_one_commit(self) -> None:
         """All of them or none: one that cannot be stored leaves the others out; of two of
         the same thing the later one counts."""
@@ -448,7 +424,7 @@ class StoreContract:
         await writer.commit(change_of("c", 5), change_of("c", 6))
         await self._holds(writer, {"a": 2, "c": 6}, [], {"lua/script.a": {"x": 1}})
 
-    @_deferred
+    @deferred
     async def test_value_that_is_no_json_is_refused(self) -> None:
         """It is a StoreError, nothing is written, and the next commit works."""
         writer = await self._opened()
@@ -465,7 +441,7 @@ class StoreContract:
         await writer.commit(change_of("b", {}))
         await self._holds(writer, {"b": {}})
 
-    @_deferred
+    @deferred
     async def test_unknown_kind_is_refused(self) -> None:
         """What could not be given back by open is not taken by commit."""
         writer = await self._opened()
@@ -477,7 +453,7 @@ class StoreContract:
             await _fails(StoreError, writer.store.commit(writer.revision, [change], 1))
         await self._holds(writer, {})
 
-    @_deferred
+    @deferred
     async def test_closed_store_takes_no_commits(self) -> None:
         """A commit before open, after close, or while closing is a StoreError."""
         store = self._make()
@@ -490,7 +466,7 @@ class StoreContract:
         await _fails(StoreError, late)
         await _fails(StoreError, store.commit(revision, changes, 1))
 
-    @_deferred
+    @deferred
     async def test_store_is_opened_once(self) -> None:
         """Opening what is open is a StoreError, and does not disturb it."""
         writer = await self._opened()
@@ -498,7 +474,7 @@ class StoreContract:
         await writer.commit(change_of("a", {}))
         await self._holds(writer, {"a": {}})
 
-    @_deferred
+    @deferred
     async def test_close_may_be_called_at_any_time(self) -> None:
         """Before open, twice, and twice without waiting: it always fires with None."""
         store = self._make()
@@ -507,7 +483,7 @@ class StoreContract:
         _expect(await gatherResults([store.close(), store.close()]), [None, None])
         _expect(await store.close(), None)
 
-    @_deferred
+    @deferred
     async def test_closed_store_can_be_opened_again(self) -> None:
         """The same object: with what it held, or empty if it forgets."""
         writer = await self._opened()
@@ -570,12 +546,12 @@ class WatchedStoreContract(StoreContract):
     """Tests of an :class:`slardar.interfaces.IWatchedStore`: stores at one place tell each other
     what they write."""
 
-    @_deferred
+    @deferred
     async def test_store_provides_watching(self) -> None:
         """Every method is there, with the arguments that callers give."""
         verifyObject(IWatchedStore, self._make())
 
-    @_deferred
+    @deferred
     async def test_what_others_commit_is_told(self) -> None:
         """The whole state, by the name that the commit's answer gave it: so the next commit may
         come from anybody."""
@@ -598,7 +574,7 @@ class WatchedStoreContract(StoreContract):
         fresh = self._make()
         _expect(await fresh.open(), other.state)
 
-    @_deferred
+    @deferred
     async def test_what_was_committed_before_the_watch_is_told(self) -> None:
         """Between the opening and the watch."""
         one = self._make()
@@ -608,7 +584,7 @@ class WatchedStoreContract(StoreContract):
         late = _Watching(one, state)
         await late.sees(other.state)
 
-    @_deferred
+    @deferred
     async def test_own_commits_may_be_told_but_change_nothing(self) -> None:
         """By the name that the answer gave; what is told after an answer is no older."""
         one, other = await self._watching(), await self._watching()
@@ -627,7 +603,7 @@ class WatchedStoreContract(StoreContract):
             if state.revision not in revisions[max(0, count - 1) : count + 1]:
                 raise AssertionError(f"after {count} answers: told of version {state.version}")
 
-    @_deferred
+    @deferred
     async def test_states_are_told_in_order(self) -> None:
         """To somebody who only looks on, too; the last one is told."""
         one, other, third = [await self._watching() for _ in range(3)]
@@ -641,7 +617,7 @@ class WatchedStoreContract(StoreContract):
             _expect(versions, sorted(versions))
             _expect([state.upstreams.get("a", 0) for state in node.told], versions)
 
-    @_deferred
+    @deferred
     async def test_one_of_two_rivals_at_one_place_wins(self) -> None:
         """The other one has changed nothing, is told what has won, and can commit after it."""
         nodes = [await self._watching() for _ in range(2)]
@@ -659,7 +635,7 @@ class WatchedStoreContract(StoreContract):
         values = {name: value for name, value in nodes[0].state.upstreams.items() if value == 5}
         _expect(list(values), [f"u{winner}"])
 
-    @_deferred
+    @deferred
     async def test_large_commit_is_told_as_one(self) -> None:
         """Nobody is told of a part."""
         one, other = await self._watching(), await self._watching()
@@ -673,7 +649,7 @@ class WatchedStoreContract(StoreContract):
             if len(set(found[1:])) > 1 or len(found) not in (0, 1000):
                 raise AssertionError(f"told of {len(found)} upstreams: {_short(set(found))}")
 
-    @_deferred
+    @deferred
     async def test_all_who_write_at_once_agree(self) -> None:
         """Whoever has a conflict asks again; no change that was answered is lost, a large one or a
         small one."""
@@ -698,7 +674,7 @@ class WatchedStoreContract(StoreContract):
             await node.sees(newest)
         _expect(await self._make().open(), newest)
 
-    @_deferred
+    @deferred
     async def test_closed_store_tells_nobody(self) -> None:
         """Until it is opened and watched again."""
         one, other = await self._watching(), await self._watching()

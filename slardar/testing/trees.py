@@ -13,18 +13,16 @@ contract means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 
 from slardar.errors import StoreError
 from slardar.stores.tree import Content, Entry, LostRaceError, Tree, Write
+from slardar.testing.contracts import Contract, deferred
 
 __all__ = ["MemoryServer", "MemoryTree", "TreeContract"]
-
-C = TypeVar("C", bound="TreeContract")
 
 #: Seconds that a watch may take to tell something.
 _PATIENCE = 20.0
@@ -206,26 +204,6 @@ class MemoryTree(Tree):
         return succeed(None)
 
 
-def _deferred(test: Callable[[C], Coroutine[Any, Any, None]]) -> Callable[[C], Deferred[None]]:
-    """A test that any runner can wait for.  Its trees are closed after it."""
-
-    async def run(self: C) -> None:
-        self._made = []
-        try:
-            await test(self)
-        finally:
-            for tree in self._made:
-                await tree.close()
-
-    @wraps(test)
-    def start(self: C) -> Deferred[None]:
-        return Deferred.fromCoroutine(run(self))
-
-    # With it pytest and mypy would see the coroutine function.
-    del start.__wrapped__
-    return start
-
-
 class _Watch:
     """What a tree's watch has told."""
 
@@ -264,10 +242,8 @@ class _Watch:
         return self.told[-1]
 
 
-class TreeContract:
+class TreeContract(Contract):
     """Tests of a :class:`slardar.stores.tree.Tree`."""
-
-    _made: list[Tree]
 
     def make_tree(self) -> Tree:
         """A tree that has not been used yet.
@@ -287,13 +263,13 @@ class TreeContract:
         self._made.append(tree)
         return tree
 
-    @_deferred
+    @deferred
     async def test_new_place_is_empty(self) -> None:
         """There is nothing in it, and reading makes nothing."""
         for _ in range(2):
             _expect(_values(await self._make().read()), {})
 
-    @_deferred
+    @deferred
     async def test_values_come_back_as_they_were(self) -> None:
         """Any bytes, also none, under any key that a name may have, one below another, too."""
         values = {
@@ -316,7 +292,7 @@ class TreeContract:
         for one in (tree, self._make()):
             _expect(_values(await one.read()), values)
 
-    @_deferred
+    @deferred
     async def test_index_is_that_of_the_last_write(self) -> None:
         """All keys of a write have the one that the write answers; it grows; the others keep
         theirs."""
@@ -330,7 +306,7 @@ class TreeContract:
         if content.index < second:
             raise AssertionError(f"expected at least {second}, got {content.index}")
 
-    @_deferred
+    @deferred
     async def test_key_is_written_only_as_expected(self) -> None:
         """With its index, 0 for a new key, or whatever it is."""
         tree = self._make()
@@ -345,7 +321,7 @@ class TreeContract:
         await self._loses(tree, Write("a", None, second))
         _expect(_values(await tree.read()), {"a": b"3"})
 
-    @_deferred
+    @deferred
     async def test_keys_are_written_together_or_not_at_all(self) -> None:
         """One that is not as expected keeps the others from being written, removed or made."""
         tree = self._make()
@@ -363,7 +339,7 @@ class TreeContract:
         index = await tree.write([Write("a", None, index), Write("new", b"1", 0), Write("b", b"3")])
         _expect(_values(await tree.read()), {"new": b"1", "b": b"3", "c/d": b"1"})
 
-    @_deferred
+    @deferred
     async def test_removed_key_is_gone(self) -> None:
         """With its own index, or whatever it is; keys below it stay, and it can be made again."""
         tree = self._make()
@@ -376,7 +352,7 @@ class TreeContract:
         if later <= index:
             raise AssertionError(f"expected more than {index}, got {later}")
 
-    @_deferred
+    @deferred
     async def test_one_of_several_rivals_wins(self) -> None:
         """Of writes that expect the same, one is made, and the others know that they are not."""
         trees = [self._make() for _ in range(5)]
@@ -393,7 +369,7 @@ class TreeContract:
         wanted = {"a": b"%d" % winner, f"b{winner}": b""}
         _expect(_values(await self._make().read()), wanted)
 
-    @_deferred
+    @deferred
     async def test_write_may_be_as_large_as_is_said(self) -> None:
         """In keys, in a value, and in bytes."""
         tree = self._make()
@@ -408,7 +384,7 @@ class TreeContract:
         _expect(content.entries["large"], Entry(b"x" * tree.max_value, index))
         _expect(content.entries["two"].value, b"y" * size)
 
-    @_deferred
+    @deferred
     async def test_thousands_of_keys_are_read_at_once(self) -> None:
         """5,000 of them, with values as an upstream has them."""
         tree = self._make()
@@ -420,7 +396,7 @@ class TreeContract:
             await tree.write([Write(key, value, 0) for key in keys[start : start + step]])
         _expect(_values(await self._make().read()), wanted)
 
-    @_deferred
+    @deferred
     async def test_watch_tells_what_others_write(self) -> None:
         """The whole content, whatever was written, made or removed, by whomever; entries that have
         not changed are the same objects."""
@@ -438,7 +414,7 @@ class TreeContract:
         await other.write([Write("same", None)])
         await watch.holds()
 
-    @_deferred
+    @deferred
     async def test_watch_tells_what_was_written_before_it(self) -> None:
         """Since what was seen, in an empty place, too."""
         tree, other = self._make(), self._make()
@@ -447,7 +423,7 @@ class TreeContract:
         watch = _Watch(tree, seen)
         await watch.holds(a=b"1")
 
-    @_deferred
+    @deferred
     async def test_watch_tells_in_order(self) -> None:
         """Many writes one after the other may be told together, but never backwards, and the last
         state is told."""
@@ -461,7 +437,7 @@ class TreeContract:
         indexes = [one.index for one in watch.told]
         _expect(indexes, sorted(indexes))
 
-    @_deferred
+    @deferred
     async def test_closed_tree_tells_nothing_and_can_be_used_again(self) -> None:
         """It may be closed at any time, and again."""
         tree, other = self._make(), self._make()
@@ -478,7 +454,7 @@ class TreeContract:
         await other.write([Write("a", b"2")])
         await watch.holds(a=b"2")
 
-    @_deferred
+    @deferred
     async def test_server_that_is_away_fails_all_calls_until_it_is_back(self) -> None:
         """With the reason in one line; the watch goes on by itself, and tells even if nothing is
         new."""
