@@ -108,6 +108,17 @@ class TlsChannel(Channel):
         #: We have said so.
         self._closing = False
 
+    def _fetch(self) -> bytes | None:
+        """What has come on the socket; no bytes are its end.  ``None`` if nothing has come, or if
+        the connection is lost."""
+        try:
+            return self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._lose(error.strerror or "connection lost")
+            return None
+
     # The handshake.
 
     def _greet(self) -> None:
@@ -116,12 +127,8 @@ class TlsChannel(Channel):
             # More came than a handshake needs: let the kernel keep it.
             self.pause()
             return
-        try:
-            data = self.sock.recv(READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._lose(error.strerror or "connection lost")
+        data = self._fetch()
+        if data is None:
             return
         if not data:
             self.arrive(b"")
@@ -237,12 +244,8 @@ class TlsChannel(Channel):
             if self.arriving:
                 # What was read before is handled first.
                 return
-            try:
-                data = self.sock.recv(READ_SIZE)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lose(error.strerror or "connection lost")
+            data = self._fetch()
+            if data is None:
                 return
             if data:
                 self._incoming.write(data)

@@ -9,30 +9,15 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from slardar import repeated
 from slardar.catalogues import docker
 from slardar.catalogues.base import Failed, Listing, Report
 from slardar.catalogues.docker import DockerCatalogue
 from slardar.model.service import Listed
 from tests.stand_ins import Docker, container, eventually
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("soon")]
 
 Make = Callable[..., tuple[DockerCatalogue, list[Report]]]
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask again soon after a failure."""
-    monkeypatch.setattr(repeated, "AGAIN", 0.02)
-    monkeypatch.setattr(repeated, "SHORTEST", 0.02)
-
-
-@pytest.fixture
-def reactor() -> Any:
-    from twisted.internet import reactor  # noqa: TID251
-
-    return reactor
 
 
 @pytest.fixture

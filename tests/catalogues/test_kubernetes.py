@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from slardar import repeated
 from slardar.catalogues import kubernetes
 from slardar.catalogues.base import Failed, Listing, Report
 from slardar.catalogues.kubernetes import KubernetesCatalogue
@@ -19,24 +18,10 @@ from slardar.model.service import Listed, Origin
 from tests.certificates import Authority
 from tests.stand_ins import Cluster, endpoint, eventually, slice_of
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("soon")]
 
 Follow = Callable[..., list[Report]]
 POD = slice_of("web-a", endpoint("10.0.0.1"))
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask again soon after a failure."""
-    monkeypatch.setattr(repeated, "AGAIN", 0.02)
-    monkeypatch.setattr(repeated, "SHORTEST", 0.02)
-
-
-@pytest.fixture
-def reactor() -> Any:
-    from twisted.internet import reactor  # noqa: TID251
-
-    return reactor
 
 
 @pytest.fixture
