@@ -353,7 +353,9 @@ class KeptStore:
                 return succeed(expected)
             if trouble is self._held:
                 return fail(ConflictError(trouble.reason))
-            return fail(_is_away(trouble))
+            return fail(
+                StoreError(f"the store is away, so nothing can be changed: {trouble.reason}")
+            )
         made: Deferred[Revision] = self._limited(
             maybeDeferred(self._inner.commit, expected, changes, version),
             _CALL,
@@ -382,7 +384,7 @@ class KeptStore:
         if not self._is_open:
             return fail(StoreError(f"{self.url}: this store is not open"))
         if self._away is not None:
-            return fail(_is_away(self._away))
+            return fail(StoreError(f"the store is away: {self._away.reason}"))
         return self._limited(maybeDeferred(ask, *arguments), _CALL)
 
     def _limited(self, answer: Deferred[T], seconds: float, so: str = "") -> Deferred[T]:
@@ -446,7 +448,3 @@ def _advice(reason: str) -> str:
         f"the store {reason}: what is served stays, and nothing can be changed, until the store is"
         " restored, or POST /store/accept says that the loss is meant"
     )
-
-
-def _is_away(trouble: Trouble) -> StoreError:
-    return StoreError(f"the store is away, so nothing can be changed: {trouble.reason}")
