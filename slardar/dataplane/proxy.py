@@ -350,6 +350,8 @@ class DataPlane(Router):
             self._plane_hooks.take_settings(snapshot.settings, before.hooks)
         if snapshot.hooks is not before.hooks:
             self.hooks = self._plane_hooks.take(snapshot.hooks)
+        if snapshot.certificates is not before.certificates:
+            self._tls.take_stored(snapshot.certificates)
         if self._heartbeats is not None and not self.draining:
             self._heartbeats.apply(upstreams, changed)
         self.observers.apply(upstreams, changed)

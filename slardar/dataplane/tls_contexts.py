@@ -10,9 +10,10 @@ import os
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec import structs
 from twisted.logger import Logger
 
 from slardar.model.tls import ALPN_HTTP, ClientPolicy, Keyring, Pair
@@ -56,6 +57,9 @@ class TlsContexts:
         self._at_most = at_most
         self._seconds = seconds
         self._keyring = Keyring()
+        #: The pairs of the files, and of the store.
+        self._of_files = Keyring()
+        self._stored: tuple[Pair, ...] = ()
         self._names: dict[str, tuple[int, ...]] = {}
         #: By the places of their pairs, the least recently used first.
         self._made: OrderedDict[tuple[int, ...], Served] = OrderedDict()
@@ -72,6 +76,15 @@ class TlsContexts:
 
         A context whose pairs are the same stays, so that its sessions resume.
         """
+        self._of_files = keyring
+        self._use(structs.replace(keyring, pairs=keyring.pairs + self._stored))
+
+    def take_stored(self, certificates: Mapping[str, Pair]) -> None:
+        """Use these certificates of the store from now on, beside those of the files."""
+        self._stored = tuple(certificates.values())
+        self.take(self._of_files)
+
+    def _use(self, keyring: Keyring) -> None:
         before, made = self._keyring, self._made
         names = keyring.by_name()
         kept: OrderedDict[tuple[int, ...], Served] = OrderedDict()

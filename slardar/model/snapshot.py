@@ -21,6 +21,7 @@ from slardar.model.names import requested_host
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.service import Service
+from slardar.model.tls import Challenges, Pair
 
 __all__ = ["Choice", "Route", "Snapshot"]
 
@@ -46,10 +47,12 @@ class Choice(NamedTuple):
 
 
 _NOWHERE: Final = Choice(None)
+_NO_CHALLENGES: Final = Challenges()
 
 
 class Snapshot(msgspec.Struct, frozen=True, eq=False):
-    """Upstreams, services, routes, the default upstream, hooks and settings, as of ``version``.
+    """Upstreams, services, routes, the default upstream, hooks, settings and the store's
+    certificates, as of ``version``.
 
     :meth:`build` makes one, or a method of another snapshot; no attribute can be assigned.
     """
@@ -65,6 +68,11 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     #: What hooks read as settings, as JSON texts by name (:mod:`slardar.model.setting`), read-only;
     #: the same object as long as none has changed.
     settings: Mapping[str, str]
+    #: The certificates of the store, by the names that operators give them, read-only; the same
+    #: object as long as none has changed.  Those of files are in the plane's keyring.
+    certificates: Mapping[str, Pair]
+    #: What CAs are answered at present.
+    challenges: Challenges
     _upstreams: dict[str, Upstream]
     #: The sum of the upstreams' digests, for :attr:`fingerprint`.
     _sum: int
@@ -87,11 +95,14 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         hooks: Mapping[HookKey, Hook] | None = None,
         services: Mapping[str, Service] | None = None,
         settings: Mapping[str, str] | None = None,
+        certificates: Mapping[str, Pair] | None = None,
+        challenges: Challenges = _NO_CHALLENGES,
     ) -> Snapshot:
         """A snapshot made without an older one.
 
-        The ``hooks``, ``services`` and ``settings`` of another snapshot are not copied, so both
-        share one object.  The upstream of each service must be one of ``upstreams``.
+        The ``hooks``, ``services``, ``settings`` and ``certificates`` of another snapshot are not
+        copied, so both share one object.  The upstream of each service must be one of
+        ``upstreams``.
         """
         hidden = frozenset(name for name, one in upstreams.items() if not one.public)
         folded, wildcards = _indexes(upstreams, hidden)
@@ -102,6 +113,8 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
             _read_only({} if hooks is None else hooks),
             _read_only({} if services is None else services),
             _read_only({} if settings is None else settings),
+            _read_only({} if certificates is None else certificates),
+            challenges,
             dict(upstreams),
             sum(upstream.digest for upstream in upstreams.values()) % _MODULUS,
             _matchers(routes),
@@ -218,6 +231,14 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     def with_settings(self, settings: Mapping[str, str]) -> Snapshot:
         """The next version, with these settings instead of those before."""
         return replace(self, version=self.version + 1, settings=_read_only(settings))
+
+    def with_certificates(self, certificates: Mapping[str, Pair]) -> Snapshot:
+        """The next version, with these certificates of the store instead of those before."""
+        return replace(self, version=self.version + 1, certificates=_read_only(certificates))
+
+    def with_challenges(self, challenges: Challenges) -> Snapshot:
+        """The next version, in which CAs are answered this."""
+        return replace(self, version=self.version + 1, challenges=challenges)
 
     def at_version(self, version: int) -> Snapshot:
         """This configuration with another version."""

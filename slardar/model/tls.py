@@ -6,17 +6,30 @@ The process that reads the files makes them, and workers get them over their lin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
 
-__all__ = ["ALPN_HTTP", "INTERMEDIATE", "ClientPolicy", "Keyring", "MinVersion", "Pair", "Verify"]
+__all__ = [
+    "ALPN_ACME",
+    "ALPN_HTTP",
+    "INTERMEDIATE",
+    "Challenges",
+    "ClientPolicy",
+    "Keyring",
+    "MinVersion",
+    "Pair",
+    "Verify",
+]
 
 Verify = Literal["none", "optional", "require"]
 MinVersion = Literal["1.2", "1.3"]
 
 #: The protocol that is spoken inside of a connection (ALPN).
 ALPN_HTTP: Final = "http/1.1"
+#: The protocol of a CA that checks by TLS-ALPN-01 whose a name is (RFC 8737 4).
+ALPN_ACME: Final = "acme-tls/1"
 
 #: The suites of TLS 1.2 in Mozilla's intermediate list, version 5.7, without those that need
 #: parameters for Diffie-Hellman.  TLS 1.3 has suites of its own, which are all good.
@@ -37,7 +50,7 @@ class ClientPolicy(Struct, frozen=True):
 class Pair(Struct, frozen=True):
     """A certificate and its key, in PEM."""
 
-    #: The file of the certificate, for people.
+    #: Where it is from, for people: the file of the certificate, or ``store: NAME``.
     source: str
     #: The certificate, and after it those that lead to its CA.
     cert: str
@@ -50,9 +63,20 @@ class Pair(Struct, frozen=True):
     expires: int
     #: The place of its policy among ``Keyring.policies``.
     policy: int = 0
+    #: An answer of OCSP for the certificate, in DER (RFC 6960); empty for none.
+    staple: bytes = b""
 
     def __repr__(self) -> str:
         return f"<Pair {self.source}>"
+
+
+class Challenges(Struct, frozen=True):
+    """What a CA that asks by ACME whether a name is ours is answered (RFC 8555 8)."""
+
+    #: The body of the reply to HTTP-01 by its token, which the path ends with.
+    http: Mapping[str, str] = {}
+    #: The certificate that TLS-ALPN-01 sees, by the name in its handshake.
+    tls: Mapping[str, Pair] = {}
 
 
 class Keyring(Struct, frozen=True):

@@ -11,8 +11,8 @@ the upstreams in 0.35 s, and parse their sources in 2 s.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated, Any
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, structs
@@ -27,7 +27,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
-from slardar.model.tls import Keyring
+from slardar.model.tls import Challenges, Keyring, Pair
 from slardar.observers.counted import Counted, Present
 from slardar.observers.spans import Spans
 
@@ -69,6 +69,8 @@ __all__ = [
     "whole",
 ]
 
+_Value = TypeVar("_Value")
+
 #: At most the largest integer that a double holds exactly; no counter comes near it.
 Counter = Annotated[int, Meta(ge=0, le=2**53)]
 #: The counters of an upstream by name (:meth:`slardar.model.live.UpstreamLive.counts`).
@@ -106,6 +108,9 @@ class Whole(Struct, tag="whole", frozen=True):
     hooks: tuple[Hook, ...] = ()
     #: As :attr:`slardar.model.snapshot.Snapshot.settings` has them.
     settings: dict[str, str] = {}
+    #: The store's certificates, and their keys.
+    certificates: dict[str, Pair] = {}
+    challenges: Challenges = Challenges()
 
 
 class WorkerSocket(Struct, frozen=True):
@@ -169,6 +174,11 @@ class Delta(Struct, tag="delta", frozen=True):
     #: The settings that are new or changed, and the names of those that are removed.
     settings: dict[str, str] = {}
     gone_settings: tuple[str, ...] = ()
+    #: The store's certificates that are new or changed, and the names of those that are removed.
+    certificates: dict[str, Pair] = {}
+    gone_certificates: tuple[str, ...] = ()
+    #: ``None``: CAs are answered what they were.
+    challenges: Challenges | None = None
 
 
 class SuspendHook(Struct, tag="suspend", frozen=True):
@@ -424,6 +434,8 @@ def whole(snapshot: Snapshot) -> Whole:
         snapshot.default_upstream,
         tuple(map(_lean_hook, snapshot.hooks.values())),
         dict(snapshot.settings),
+        dict(snapshot.certificates),
+        snapshot.challenges,
     )
 
 
@@ -435,8 +447,8 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
     differ = [hook for key, hook in hooks.items() if known.get(key) is not hook]
     # A worker is not told of a version that is staged and that no request sees.
     new = [(known.get(hook.key), _lean_hook(hook)) for hook in differ]
-    settings, old_settings = snapshot.settings, base.settings
-    is_same = settings is old_settings
+    settings, gone_settings = _changed(base.settings, snapshot.settings)
+    certificates, gone_certificates = _changed(base.certificates, snapshot.certificates)
     return Delta(
         base.version,
         snapshot.version,
@@ -446,11 +458,26 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
         snapshot.default_upstream,
         tuple(hook for old, hook in new if old is None or _lean_hook(old) != hook),
         tuple(key for key in known if key not in hooks),
-        {}
-        if is_same
-        else {name: text for name, text in settings.items() if old_settings.get(name) != text},
-        () if is_same else tuple(name for name in old_settings if name not in settings),
+        settings,
+        gone_settings,
+        certificates,
+        gone_certificates,
+        None if snapshot.challenges is base.challenges else snapshot.challenges,
     )
+
+
+def _changed(
+    before: Mapping[str, _Value], after: Mapping[str, _Value]
+) -> tuple[dict[str, _Value], tuple[str, ...]]:
+    """What is new or changed in a table, and the names that have left it."""
+    if after is before:
+        return {}, ()
+    new = {
+        name: value
+        for name, value in after.items()
+        if (known := before.get(name)) is not value and known != value
+    }
+    return new, tuple(name for name in before if name not in after)
 
 
 def _lean_hook(hook: Hook) -> Hook:

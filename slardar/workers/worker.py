@@ -311,6 +311,13 @@ class Worker:
             for name in message.gone_settings:
                 settings.pop(name, None)
             snapshot = snapshot.with_settings(settings)
+        if message.certificates or message.gone_certificates:
+            certificates = {**snapshot.certificates, **message.certificates}
+            for name in message.gone_certificates:
+                certificates.pop(name, None)
+            snapshot = snapshot.with_certificates(certificates)
+        if message.challenges is not None:
+            snapshot = snapshot.with_challenges(message.challenges)
         return snapshot.with_default(message.default_upstream).at_version(message.version)
 
     def _send(self, message: FromWorker) -> None:
@@ -366,6 +373,8 @@ def _snapshot(message: messages.Whole) -> Snapshot:
         message.default_upstream,
         hooks,
         settings=message.settings,
+        certificates=message.certificates,
+        challenges=message.challenges,
     )
 
 

@@ -199,6 +199,20 @@ def test_change_leaves_other_contexts(maker: Maker) -> None:
     assert contexts.find("b.example") is None
 
 
+def test_certificates_of_the_store_serve_beside_those_of_files(maker: Maker) -> None:
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example"),)))
+    a = contexts.find("a.example")
+    contexts.take_stored({"b": maker.pair("b.example")})
+    assert contexts.find("a.example") is a
+    assert contexts.find("b.example") is not None
+    contexts.take(Keyring())
+    assert contexts.find("a.example") is None
+    assert contexts.find("b.example") is not None
+    contexts.take_stored({})
+    assert contexts.find("b.example") is None
+
+
 def policies(ca: str) -> tuple[ClientPolicy, ...]:
     """Every kind of policy."""
     return (ClientPolicy(), ClientPolicy("optional", ca), ClientPolicy("require", ca))

@@ -15,6 +15,7 @@ from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
+from slardar.model.tls import Challenges, Pair
 from slardar.workers import messages
 from slardar.workers.messages import Done, Report, ServerReport, Verdicts
 from tests.hooks.kit import code, hook, hooks
@@ -283,6 +284,24 @@ def test_settings_of_hooks_travel() -> None:
     other = following.with_upstream(upstream("a", 1))
     change = decoded(messages.delta(following, other, ["a"]))
     assert (change.settings, change.gone_settings) == ({}, ())
+
+
+def test_certificates_and_challenges_travel() -> None:
+    same, old, new = (
+        Pair("store: a", f"cert {one}", "key", ("a.example",), "ec", 1, staple=b"\x30\x00")
+        for one in range(3)
+    )
+    base = snapshot(1).with_certificates({"same": same, "old": old, "gone": old})
+    base = base.with_challenges(Challenges({"token": "answer"}, {"a.example": same}))
+    carried = decoded(messages.whole(base))
+    assert (carried.certificates, carried.challenges) == (dict(base.certificates), base.challenges)
+    following = base.with_certificates({"same": same, "old": new, "new": new})
+    change = decoded(messages.delta(base, following, ()))
+    assert (change.certificates, change.gone_certificates) == ({"old": new, "new": new}, ("gone",))
+    assert change.challenges is None
+    change = decoded(messages.delta(base, base.with_challenges(Challenges()), ()))
+    assert (change.certificates, change.gone_certificates) == ({}, ())
+    assert change.challenges == Challenges()
 
 
 def test_settings_of_hooks_do_not_travel_with_those_of_the_process() -> None:
