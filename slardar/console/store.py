@@ -93,6 +93,10 @@ def copy_command(source: str, target: str, replace: bool, as_json: bool) -> None
 
     FROM and TO are URLs as in the setting `store`.  The copy is one commit: all of it or nothing.
     TO must be empty, or be given up with --replace.  It is read again at the end.
+
+    \b
+    Example:
+      slardar store copy sqlite:slardar.db consul://127.0.0.1:8500/slardar
     """
 
     def tell(done: tuple[StoredState, int]) -> None:
@@ -115,6 +119,10 @@ def check_command(url: str, as_json: bool) -> None:
     """Say what of the store URL cannot be served: a line each, and exit code 1.
 
     The store is only read.  Hooks in service are loaded, as a worker would.
+
+    \b
+    Example:
+      slardar store check sqlite:slardar.db
     """
     # A balancer of the user's own is mostly in the folder.
     sys.path.insert(0, "")

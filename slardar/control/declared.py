@@ -1,5 +1,5 @@
-"""The operations on what an operator has declared: upstreams, services and routes of one text, which
-become one change."""
+"""The operations on what an operator declares: upstreams, services and routes of one text, as one
+change."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,11 +36,11 @@ def store() -> FakeStore:
 
 
 @pytest.fixture
-def actions(store: FakeStore) -> Iterator[Actions]:
+def actions(store: FakeStore) -> Actions:
     made = Actions(parse_settings(FILE), store, FakePlane(), PLUGINS, lambda: NOW)
     result_of(made.start())
     result_of(made.set_upstream("a", upstream(1), "ops"))
-    yield made
+    return made
 
 
 def apply(actions: Actions, body: Any, prune: bool = False) -> Declared:
