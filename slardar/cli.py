@@ -7,6 +7,7 @@ import click
 from slardar import __version__
 from slardar.build import describe_build
 from slardar.console.change import add, drain, rm, rollback, set_upstream, up, weight
+from slardar.console.check import check
 from slardar.console.completion import completion
 from slardar.console.declared import apply, diff
 from slardar.console.hooks import hooks, push, try_hook
@@ -36,7 +37,7 @@ def main() -> None:
 for _command in (
     *(status, top, upstreams, routes, services, history, explain),
     *(set_upstream, add, drain, up, weight, rm, rollback),
-    *(diff, apply),
+    *(diff, apply, check),
     *(hooks, push, try_hook, simulate_command, store),
     completion,
 ):

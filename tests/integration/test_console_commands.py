@@ -315,3 +315,65 @@ def test_role_that_may_read(start: Start, tmp_path: Path) -> None:
         done = runner.invoke(main, command, catch_exceptions=False)
         assert done.exit_code == code, done.output
         assert code == 0 or "role admin" in done.output
+
+
+CHECK = """
+config:
+  upstreams: {www.example.com: {servers: [{host: 10.0.0.1, port: 80}]}}
+hooks: {script.www.example.com: tenant.py}
+expect:
+  - {request: http://www.example.com/, servers: ["10.0.0.1:80"], sent: {X-Tenant: one}}
+  - {request: http://www.example.com/, name: wrong, status: 404}
+"""
+
+
+def check(folder: Path, *words: str) -> tuple[int, str]:
+    """The exit code and the output: the command runs a reactor, so it has a process of its own."""
+    done = subprocess.run(
+        [SLARDAR, "check", "expected.yaml", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_check_of_a_candidate(tmp_path: Path) -> None:
+    (tmp_path / "expected.yaml").write_text(CHECK)
+    hook = tmp_path / "tenant.py"
+    hook.write_text('def on_request(r):\n    r.headers["X-Tenant"] = "one"\n')
+    assert check(tmp_path) == (
+        1,
+        "ok: GET http://www.example.com/\n"
+        "not as expected: wrong\n  status: expected 404, got 200\n"
+        "1 of 2 as expected\n",
+    )
+    code, text = check(tmp_path, "--json")
+    assert (code, [one["ok"] for one in json.loads(text)]) == (1, [True, False])
+    hook.write_text("import os\n")
+    code, text = check(tmp_path)
+    assert code == 1
+    assert text.startswith("Error: script.www.example.com: ")
+    (tmp_path / "expected.yaml").write_text("expect: []\n")
+    assert check(tmp_path) == (1, "Error: expected.yaml: expect: expected a list of expectations\n")
+
+
+def test_check_with_what_is_served(slardar: Slardar, tmp_path: Path) -> None:
+    """What runs now, with a hook that is only staged."""
+    hook = tmp_path / "tenant.py"
+    hook.write_text('def on_request(r):\n    r.headers["X-Tenant"] = "two"\n')
+    said(slardar, "push", hook, "--as", f"script.{HOST}", "--stage")
+    file = tmp_path / "expected.yaml"
+    file.write_text(
+        f"expect: [{{request: 'http://{HOST}/', upstream: {HOST}, sent: {{X-Tenant: two}}}}]\n"
+    )
+    words = ("--control", place(slardar), "--running")
+    code, text = check(tmp_path, *words)
+    assert (code, 'sent.X-Tenant: expected "two", got none' in text) == (1, True)
+    code, text = check(tmp_path, *words, "--staged")
+    assert (code, text.endswith("1 of 1 as expected\n")) == (0, True), text
+    # Nothing of it has reached the one that serves.
+    assert slardar.get(HOST) == (200, "one")
