@@ -19,6 +19,7 @@ from slardar.config import Settings
 from slardar.control.changes import ApplyError, MovedError, Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import Configuration
+from slardar.control.declared import DeclaredActions
 from slardar.control.history import HistoryActions
 from slardar.control.hook_settings import HookSettingActions
 from slardar.control.hooks import HookActions
@@ -72,6 +73,7 @@ class Actions(Configuration):
         self.services = ServiceActions(self)
         #: The operations on settings of hooks.
         self.hook_settings = HookSettingActions(self)
+        self.declared = DeclaredActions(self)
         #: The operations on the history.
         self.history = HistoryActions(self)
 
