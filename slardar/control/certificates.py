@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtensionOID, NameOID
 
 from slardar.config import Settings, TlsCertificate, TlsClient
 from slardar.dataplane.tls_contexts import load_pair, make_context
 from slardar.errors import SlardarError
+from slardar.model.certificate import host_names
 from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair
 
 __all__ = ["Found", "CertificateError", "checked_pair", "read_keyring"]
@@ -241,7 +241,7 @@ def checked_pair(
         raise CertificateError(f"the certificate in {cert} expired on {ends:%Y-%m-%d}")
     if begins > now:
         raise CertificateError(f"the certificate in {cert} begins on {begins:%Y-%m-%d}")
-    names = _names(first)
+    names = host_names(first)
     if not names:
         raise CertificateError(f"the certificate in {cert} has no name")
     kind = _kind(private)
@@ -287,23 +287,6 @@ def _kind(key: Any) -> str:
         if isinstance(key, cls):
             return name
     raise CertificateError("the key is of a kind that TLS does not use")
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The names of hosts that it is for: if it lists none, its common name."""
-    try:
-        extension: Any = certificate.extensions.get_extension_for_oid(
-            ExtensionOID.SUBJECT_ALTERNATIVE_NAME
-        ).value
-        names = list(extension.get_values_for_type(x509.DNSName))
-        # A client that goes to an address names no server; ``default`` may name this one.
-        names += [str(address) for address in extension.get_values_for_type(x509.IPAddress)]
-    except (x509.ExtensionNotFound, ValueError):
-        names = []
-    if not names:
-        attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        names = [str(one.value) for one in attributes]
-    return tuple(dict.fromkeys(name.lower().rstrip(".") for name in names if name))
 
 
 def _blocks(text: str, kind: str) -> str:
