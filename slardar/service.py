@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
 from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import Live
 from slardar.model.tls import Keyring
 from slardar.notify import Notifier
@@ -493,7 +494,10 @@ class SlardarService(Service):
         """Read the certificates for clients again.  A pair that cannot be used changes nothing:
         the one in service stays."""
         try:
-            found = await call_in_daemon(self._reactor, _read_keyring, settings, self._keyring)
+            listeners = [one.listener for one in self._plane.opened if one.listener is not None]
+            found = await call_in_daemon(
+                self._reactor, _read_keyring, settings, self._keyring, listeners
+            )
         except Exception:
             _log.failure("the certificates were not read again")
             return
@@ -650,7 +654,11 @@ def _control_tls(control: Control) -> Any:
     return ServerTls(control.tls)
 
 
-def _read_keyring(settings: Settings, before: Keyring | None = None) -> Any:
+def _read_keyring(
+    settings: Settings,
+    before: Keyring | None = None,
+    open_now: Iterable[ListenerSpec] = (),
+) -> Any:
     """What :func:`slardar.control.certificates.read_keyring` has found; ``None`` if there is
     nothing to be read."""
     if not settings.needs_certificates:
@@ -658,7 +666,7 @@ def _read_keyring(settings: Settings, before: Keyring | None = None) -> Any:
     # Imported here: a process without TLS does not pay for it.
     from slardar.control.certificates import read_keyring
 
-    return read_keyring(settings, before)
+    return read_keyring(settings, before, open_now)
 
 
 def _first_keyring(settings: Settings) -> Keyring:

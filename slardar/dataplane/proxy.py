@@ -302,9 +302,9 @@ class DataPlane(Router):
         self._tls.take(keyring)
         return defer.succeed(None)
 
-    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
+    def is_misdirected(self, tls: TlsFacts, host: str, listener: ListenerSpec) -> bool:
         """See :meth:`slardar.http1.interfaces.PlaneBase.is_misdirected`."""
-        return self._tls.policy(host) != tls.policy
+        return self._tls.policy(host, listener) != tls.policy
 
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""

@@ -173,7 +173,7 @@ class TlsChannel(Channel):
             self._refuse(NO_APPLICATION_PROTOCOL, "the client speaks no HTTP/1.1")
             return
         try:
-            served = self._contexts.find(hello.name)
+            served = self._contexts.find(hello.name, self._listener)
         except (OSError, ValueError) as error:
             self._refuse(INTERNAL_ERROR, f"the certificate cannot be used: {_reason(error)}")
             return

@@ -16,7 +16,8 @@ from typing import Final
 from msgspec import structs
 from twisted.logger import Logger
 
-from slardar.model.tls import ALPN_HTTP, ClientPolicy, Keyring, Pair
+from slardar.model.listener import UNNAMED, ListenerSpec
+from slardar.model.tls import ALPN_HTTP, ClientPolicy, Keyring, Pair, stricter
 
 __all__ = ["Served", "TlsContexts", "load_pair", "make_context"]
 
@@ -61,8 +62,10 @@ class TlsContexts:
         self._of_files = Keyring()
         self._stored: tuple[Pair, ...] = ()
         self._names: dict[str, tuple[int, ...]] = {}
-        #: By the places of their pairs, the least recently used first.
-        self._made: OrderedDict[tuple[int, ...], Served] = OrderedDict()
+        #: The places of the policies that the files have for names.
+        self._own: dict[str, int] = {}
+        #: By the places of their pairs and their policy, the least recently used first.
+        self._made: OrderedDict[tuple[tuple[int, ...], ClientPolicy], Served] = OrderedDict()
         #: When a failure was logged last, and how many there were since.
         self._logged = -_PERIOD
         self._failures = 0
@@ -77,6 +80,7 @@ class TlsContexts:
         A context whose pairs are the same stays, so that its sessions resume.
         """
         self._of_files = keyring
+        self._own = {name: pair.policy for pair in keyring.pairs for name in pair.names}
         self._use(structs.replace(keyring, pairs=keyring.pairs + self._stored))
 
     def take_stored(self, certificates: Mapping[str, Pair]) -> None:
@@ -87,50 +91,65 @@ class TlsContexts:
     def _use(self, keyring: Keyring) -> None:
         before, made = self._keyring, self._made
         names = keyring.by_name()
-        kept: OrderedDict[tuple[int, ...], Served] = OrderedDict()
+        kept: OrderedDict[tuple[tuple[int, ...], ClientPolicy], Served] = OrderedDict()
         if _terms(before) == _terms(keyring):
-            for places, served in made.items():
+            for (places, policy), served in made.items():
                 old = [before.pairs[place] for place in places]
                 found = names.get(old[0].names[0], ())
                 new = [keyring.pairs[place] for place in found]
-                same = [_content(pair) for pair in old] == [_content(pair) for pair in new]
-                if same and served.policy == keyring.policies[new[0].policy]:
-                    kept[found] = served
+                if [_content(pair) for pair in old] == [_content(pair) for pair in new]:
+                    kept[found, policy] = served
         self._keyring, self._names, self._made = keyring, names, kept
 
-    def find(self, name: str) -> Served | None:
-        """What serves a client that asks for ``name`` (in lower case; empty for none);
-        ``None`` if nothing does.  Raises ssl.SSLError if a pair cannot be used."""
-        places = self._places(name)
-        if places is None:
+    def find(self, name: str, listener: ListenerSpec = UNNAMED) -> Served | None:
+        """What serves a client of ``listener`` that asks for ``name`` (in lower case; empty for
+        none); ``None`` if nothing does.  Raises ssl.SSLError if a pair cannot be used."""
+        known = self._known(name)
+        if known is None:
             return None
         made = self._made
-        served = made.get(places)
+        places, policy = self._names[known], self._policy(known, listener)
+        served = made.get((places, policy))
         if served is not None:
-            made.move_to_end(places)
+            made.move_to_end((places, policy))
             return served
         keyring = self._keyring
         pairs = [keyring.pairs[place] for place in places]
-        policy = keyring.policies[pairs[0].policy]
-        served = made[places] = Served(make_context(keyring, policy, pairs), policy)
+        served = made[places, policy] = Served(make_context(keyring, policy, pairs), policy)
         if len(made) > self._at_most:
             made.popitem(last=False)
         return served
 
-    def policy(self, name: str) -> ClientPolicy:
-        """What a client has to show for ``name``."""
-        places = self._places(name)
-        keyring = self._keyring
-        return keyring.policies[0 if places is None else keyring.pairs[places[0]].policy]
+    def policy(self, name: str, listener: ListenerSpec = UNNAMED) -> ClientPolicy:
+        """What a client of ``listener`` has to show for ``name``."""
+        return self._policy(self._known(name), listener)
 
-    def _places(self, name: str) -> tuple[int, ...] | None:
+    def _policy(self, known: str | None, listener: ListenerSpec) -> ClientPolicy:
+        """The same, for a name as a certificate has it; ``None`` for one without."""
+        keyring = self._keyring
+        own = 0 if known is None else self._own.get(known)
+        if own is None and known is not None:
+            # Certificates of the store have no policies.
+            own = self._own.get(_wildcard(known))
+        place = keyring.listeners.get(listener.id)
+        if place is not None:
+            asked = keyring.policies[place]
+        elif listener.verify is not None:
+            # Its CAs are not known here: it lets nobody in who has to show a certificate.
+            asked = ClientPolicy(listener.verify)
+        else:
+            return keyring.policies[own or 0]
+        return stricter(keyring.policies[own], asked) if own else asked
+
+    def _known(self, name: str) -> str | None:
+        """The name under which certificates serve ``name``: it, its wildcard, or the default."""
         names = self._names
         for one in (name, self._keyring.default):
-            found = names.get(one)
-            if found is None and "." in one:
-                found = names.get("*." + one.partition(".")[2])
-            if found is not None:
-                return found
+            if one in names:
+                return one
+            wildcard = _wildcard(one)
+            if wildcard in names:
+                return wildcard
         return None
 
     def failed(self, listener: str, client: str, reason: str) -> None:
@@ -185,6 +204,12 @@ def load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
         context.load_cert_chain(f"/proc/self/fd/{file}", password="")
     finally:
         os.close(file)
+
+
+def _wildcard(name: str) -> str:
+    """The wildcard that is for ``name``; empty if none can be."""
+    _, dot, rest = name.partition(".")
+    return "*." + rest if dot else ""
 
 
 def _terms(keyring: Keyring) -> tuple[str, str]:

@@ -15,16 +15,20 @@ __all__ = [
     "ALPN_ACME",
     "ALPN_HTTP",
     "INTERMEDIATE",
+    "VERIFY",
     "Challenges",
     "ClientPolicy",
     "Keyring",
     "MinVersion",
     "Pair",
     "Verify",
+    "stricter",
 ]
 
 Verify = Literal["none", "optional", "require"]
 MinVersion = Literal["1.2", "1.3"]
+#: Every value of Verify, by its text.
+VERIFY: Final[Mapping[str, Verify]] = {"none": "none", "optional": "optional", "require": "require"}
 
 #: The protocol that is spoken inside of a connection (ALPN).
 ALPN_HTTP: Final = "http/1.1"
@@ -45,6 +49,22 @@ class ClientPolicy(Struct, frozen=True):
 
     verify: Verify = "none"
     ca: str = ""
+
+
+def stricter(one: ClientPolicy, other: ClientPolicy) -> ClientPolicy:
+    """The policy for clients that have to meet both.
+
+    If both ask for a certificate, it has to be of the CA of both.  Where the CAs differ no
+    certificate is, and the policy has no CA then.
+    """
+    if _STRICTNESS[one.verify] < _STRICTNESS[other.verify]:
+        one, other = other, one
+    if other.verify == "none" or one.ca == other.ca:
+        return one
+    return ClientPolicy(one.verify)
+
+
+_STRICTNESS: Final[Mapping[Verify, int]] = {"none": 0, "optional": 1, "require": 2}
 
 
 class Pair(Struct, frozen=True):
@@ -89,8 +109,12 @@ class Keyring(Struct, frozen=True):
     min_version: MinVersion = "1.2"
     #: A list of suites as OpenSSL reads it.
     ciphers: str = INTERMEDIATE
-    #: The policies of pairs; the first one is also that of names without a certificate.
+    #: The policies of pairs and of listeners.  The first one is for what has none of its own.
     policies: tuple[ClientPolicy, ...] = (ClientPolicy(),)
+    #: The places of the policies of listeners that have one of their own, by their ids.
+    listeners: Mapping[str, int] = {}
+    #: The CAs of clients by the file that they are from, for the next reading.
+    cas: Mapping[str, str] = {}
 
     def by_name(self) -> dict[str, tuple[int, ...]]:
         """The places of the pairs for each name, one for each kind of key.

@@ -12,7 +12,8 @@ import pytest
 from msgspec import structs
 
 from slardar.dataplane.tls_contexts import Served, TlsContexts
-from slardar.model.tls import ClientPolicy, Keyring, Pair
+from slardar.model.listener import UNNAMED, ListenerSpec
+from slardar.model.tls import ClientPolicy, Keyring, Pair, Verify, stricter
 from tests.certificates import Authority
 from tests.dataplane.kit import logged
 
@@ -247,6 +248,107 @@ def test_session_resumes_under_its_own_policy_only(
         assert shake(served(name), client, name, sessions[name]).tls.session_reused
     for first, second in permutations(names, 2):
         assert not shake(served(second), client, second, sessions[first]).tls.session_reused
+
+
+KINDS: tuple[Verify, ...] = ("none", "optional", "require")
+
+
+def listener(number: int, verify: Verify | None = None) -> ListenerSpec:
+    """One with TLS."""
+    return ListenerSpec(f"tls:{number}", f"tcp:{number}", "https", True, verify=verify)
+
+
+@pytest.mark.parametrize("ours", KINDS)
+@pytest.mark.parametrize("theirs", KINDS)
+@pytest.mark.parametrize("same", [True, False])
+def test_stricter_of_two_policies(ours: Verify, theirs: Verify, same: bool) -> None:
+    """A client meets both, in either order, or does not get in with a certificate."""
+    one = ClientPolicy(ours, "a" if ours != "none" else "")
+    other = ClientPolicy(theirs, ("a" if same else "b") if theirs != "none" else "")
+    both = stricter(one, other)
+    assert both == stricter(other, one)
+    assert KINDS.index(both.verify) == max(KINDS.index(ours), KINDS.index(theirs))
+    cas = {policy.ca for policy in (one, other) if policy.verify != "none"}
+    assert both.ca == (cas.pop() if len(cas) == 1 else "")
+
+
+def test_listener_has_a_policy_of_its_own(maker: Maker, authority: Authority) -> None:
+    """It holds for names without one, also by default and for certificates of the store; at
+    others both hold."""
+    ca = authority.file.read_text()
+    general, own, strict = ClientPolicy(), ClientPolicy("optional", ca), ClientPolicy("require", ca)
+    pairs = (maker.pair("a.example", policy=0), maker.pair("*.b.example", policy=1))
+    contexts = TlsContexts()
+    open_to_all, strictly = listener(1), listener(2, "require")
+    contexts.take(
+        Keyring(
+            pairs,
+            "a.example",
+            policies=(general, own, strict),
+            listeners={strictly.id: 2},
+        )
+    )
+    contexts.take_stored({"s": maker.pair("s.example"), "x.b": maker.pair("x.b.example")})
+    for name, policy in [
+        ("a.example", general),
+        ("s.example", general),
+        ("", general),
+        ("unknown.example", general),
+        ("x.b.example", own),
+        ("y.b.example", own),
+    ]:
+        for one, wanted in [(open_to_all, policy), (strictly, strict), (UNNAMED, policy)]:
+            served = contexts.find(name, one)
+            assert served is not None
+            assert served.policy == contexts.policy(name, one) == wanted
+            verify = served.context.verify_mode
+            assert verify == ssl.VerifyMode(KINDS.index(wanted.verify))
+    assert contexts.find("a.example", open_to_all) is contexts.find("a.example")
+    # Sessions may be resumed where nothing else is asked for.
+    assert contexts.find("a.example", strictly) is contexts.find("unknown.example", strictly)
+
+
+@pytest.mark.parametrize("verify", KINDS)
+def test_listener_of_which_nothing_is_known(
+    maker: Maker, authority: Authority, verify: Verify
+) -> None:
+    """It lets nobody in whom its own CA would not have let in."""
+    policy = ClientPolicy("require", authority.file.read_text())
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example"),), policies=(policy,)))
+    found = contexts.policy("a.example", listener(1, verify))
+    assert found == ClientPolicy(verify)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_session_does_not_resume_at_a_listener_with_another_policy(
+    maker: Maker, authority: Authority, client: ssl.SSLContext, version: ssl.TLSVersion
+) -> None:
+    """Of the same name: else whoever comes in at one listener comes in at all."""
+    ca = authority.file.read_text()
+    client.load_cert_chain(*authority.issue("resuming", ("client",)))
+    client.minimum_version = client.maximum_version = version
+    contexts = TlsContexts()
+    listeners = {verify: listener(place, verify) for place, verify in enumerate(KINDS)}
+    contexts.take(
+        Keyring(
+            (maker.pair("a.example"),),
+            policies=(ClientPolicy(), *policies(ca)),
+            listeners={one.id: 1 + place for place, one in enumerate(listeners.values())},
+        )
+    )
+
+    def served(verify: Verify) -> Served:
+        found = contexts.find("a.example", listeners[verify])
+        assert found is not None
+        return found
+
+    sessions = {kind: shake(served(kind), client, "a.example").tls.session for kind in KINDS}
+    for kind in KINDS:
+        assert shake(served(kind), client, "a.example", sessions[kind]).tls.session_reused
+    for first, second in permutations(KINDS, 2):
+        again = shake(served(second), client, "a.example", sessions[first])
+        assert not again.tls.session_reused
 
 
 def test_log_of_failures_is_bounded() -> None:
