@@ -68,7 +68,7 @@ from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.networks import Networks, peer_address
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
-from slardar.model.tls import Keyring
+from slardar.model.tls import CHALLENGE_PATH, Challenges, Keyring
 from slardar.observers.counted import Counted, counted_in
 from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
@@ -352,11 +352,23 @@ class DataPlane(Router):
             self.hooks = self._plane_hooks.take(snapshot.hooks)
         if snapshot.certificates is not before.certificates:
             self._tls.take_stored(snapshot.certificates)
+        if snapshot.challenges is not before.challenges:
+            self._take_challenges(snapshot.challenges)
         if self._heartbeats is not None and not self.draining:
             self._heartbeats.apply(upstreams, changed)
         self.observers.apply(upstreams, changed)
         await self._upstreams.use(upstreams, changed, made)
         return {"workers": {"worker-0": snapshot.version}}
+
+    def _take_challenges(self, challenges: Challenges) -> None:
+        """Answer CAs this from now on."""
+        answers = {
+            CHALLENGE_PATH + token.encode("ascii"): text.encode("ascii")
+            for token, text in challenges.http.items()
+        }
+        # ``None`` costs other requests least.
+        self.challenges = answers or None
+        self._tls.take_challenges(challenges.tls)
 
     # Questions.
 

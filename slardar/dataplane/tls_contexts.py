@@ -17,7 +17,7 @@ from msgspec import structs
 from twisted.logger import Logger
 
 from slardar.model.listener import UNNAMED, ListenerSpec
-from slardar.model.tls import ALPN_HTTP, ClientPolicy, Keyring, Pair, stricter
+from slardar.model.tls import ALPN_ACME, ALPN_HTTP, ClientPolicy, Keyring, Pair, stricter
 
 __all__ = ["Served", "TlsContexts", "load_pair", "make_context"]
 
@@ -61,6 +61,8 @@ class TlsContexts:
         #: The pairs of the files, and of the store.
         self._of_files = Keyring()
         self._stored: tuple[Pair, ...] = ()
+        #: The certificates for CAs that ask by TLS-ALPN-01, by name.
+        self._challenges: Mapping[str, Pair] = {}
         self._names: dict[str, tuple[int, ...]] = {}
         #: The places of the policies that the files have for names.
         self._own: dict[str, int] = {}
@@ -87,6 +89,22 @@ class TlsContexts:
         """Use these certificates of the store from now on, beside those of the files."""
         self._stored = tuple(certificates.values())
         self.take(self._of_files)
+
+    def take_challenges(self, challenges: Mapping[str, Pair]) -> None:
+        """Show CAs that ask by TLS-ALPN-01 these certificates from now on."""
+        self._challenges = challenges
+
+    def challenge(self, name: str) -> Served | None:
+        """What serves a CA that asks for ``name`` (in lower case) by TLS-ALPN-01; ``None`` if none
+        is expected.  Raises ssl.SSLError if the pair cannot be used."""
+        pair = self._challenges.get(name)
+        if pair is None:
+            return None
+        # The settings of others, such as their suites, are not for CAs.
+        context = make_context(Keyring(), ClientPolicy(), [pair], ALPN_ACME)
+        # Nothing is to follow the handshake (RFC 8737 3).
+        context.num_tickets = 0
+        return Served(context, ClientPolicy())
 
     def _use(self, keyring: Keyring) -> None:
         before, made = self._keyring, self._made
@@ -169,8 +187,11 @@ class TlsContexts:
         )
 
 
-def make_context(keyring: Keyring, policy: ClientPolicy, pairs: list[Pair]) -> ssl.SSLContext:
+def make_context(
+    keyring: Keyring, policy: ClientPolicy, pairs: list[Pair], protocol: str = ALPN_HTTP
+) -> ssl.SSLContext:
     """A context for these pairs, of which OpenSSL picks one by what the client offers.
+    ``protocol`` is spoken inside of the connections.
 
     Raises ssl.SSLError.
     """
@@ -180,7 +201,7 @@ def make_context(keyring: Keyring, policy: ClientPolicy, pairs: list[Pair]) -> s
     # A client knows whether its processor is fast with AES; all suites are good.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(keyring.ciphers)
-    context.set_alpn_protocols([ALPN_HTTP])
+    context.set_alpn_protocols([protocol])
     context.verify_mode = _VERIFY[policy.verify]
     if policy.ca:
         context.load_verify_locations(cadata=policy.ca)

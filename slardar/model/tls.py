@@ -14,6 +14,7 @@ from msgspec import Struct
 __all__ = [
     "ALPN_ACME",
     "ALPN_HTTP",
+    "CHALLENGE_PATH",
     "INTERMEDIATE",
     "VERIFY",
     "Challenges",
@@ -34,6 +35,8 @@ VERIFY: Final[Mapping[str, Verify]] = {"none": "none", "optional": "optional", "
 ALPN_HTTP: Final = "http/1.1"
 #: The protocol of a CA that checks by TLS-ALPN-01 whose a name is (RFC 8737 4).
 ALPN_ACME: Final = "acme-tls/1"
+#: Where a CA asks by HTTP-01; a token follows (RFC 8555 8.3).
+CHALLENGE_PATH: Final = b"/.well-known/acme-challenge/"
 
 #: The suites of TLS 1.2 in Mozilla's intermediate list, version 5.7, without those that need
 #: parameters for Diffie-Hellman.  TLS 1.3 has suites of its own, which are all good.

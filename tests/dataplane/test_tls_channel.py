@@ -151,9 +151,11 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
         identity: tuple[Path, Path] | None = None,
         protocols: tuple[str, ...] = (),
         default: str = "",
+        challenges: dict[str, Pair] | None = None,
     ) -> tuple[TlsChannel, Far, Any]:
         contexts = TlsContexts()
         contexts.take(Keyring((pair,), default, policies=(policy or ClientPolicy(),)))
+        contexts.take_challenges(challenges or {})
         near, far = socket.socketpair()
         fars.append(far)
         near.setblocking(False)
@@ -267,6 +269,7 @@ def alert_of(far: Far) -> str:
         ({"name": "b.example"}, 112, "no certificate is for 'b.example'"),
         ({"name": None}, 112, "it names no server"),
         ({"protocols": ("h2",)}, 120, "speaks no HTTP/1.1"),
+        ({"protocols": ("acme-tls/1",)}, 120, "no CA is expected to ask for 'a.example'"),
     ],
 )
 def test_refused_handshake(secure: Connect, words: dict[str, Any], alert: int, reason: str) -> None:
@@ -313,6 +316,47 @@ def test_end_within_the_handshake(secure: Connect, poller: Poller) -> None:
     step(poller)
     far.sock.shutdown(socket.SHUT_WR)
     pump(poller, lambda: "ended" in protocol.events)
+
+
+# CAs that ask by TLS-ALPN-01.
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ca_sees_its_certificate_and_nothing_else(
+    secure: Connect, poller: Poller, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """The connection ends behind the handshake, no certificate is asked for, and the name may
+    have no other one."""
+    cert, key = (path.read_text() for path in authority.issue("c", ("c.example",)))
+    challenges = {"c.example": Pair("acme", cert, key, ("c.example",), "ec", 0)}
+    policy = ClientPolicy("require", authority.file.read_text())
+    with logged() as events:
+        channel, far, protocol = secure(
+            name="c.example",
+            version=version,
+            protocols=("acme-tls/1",),
+            policy=policy,
+            challenges=challenges,
+        )
+        assert far.tls.selected_alpn_protocol() == "acme-tls/1"
+        assert far.tls.getpeercert(True) == ssl.PEM_cert_to_DER_cert(cert)
+        far.until(lambda: far.end is not None)
+    assert far.end == "said"
+    assert channel.closed
+    assert channel.tls is None
+    assert protocol.data == b""
+    assert not any("handshake" in str(event.get("log_format")) for event in events)
+
+
+@pytest.mark.parametrize("protocols", [("acme-tls/1", "http/1.1"), ("http/1.1",), ()])
+def test_clients_never_see_the_certificate_for_a_ca(
+    secure: Connect, authority: Authority, pair: Pair, protocols: tuple[str, ...]
+) -> None:
+    """Only a hello that offers nothing else is that of a CA (RFC 8737 3)."""
+    cert, key = (path.read_text() for path in authority.issue("d", ("a.example",)))
+    challenges = {"a.example": Pair("acme", cert, key, ("a.example",), "ec", 0)}
+    _, far, _ = secure(protocols=protocols, challenges=challenges)
+    assert far.tls.getpeercert(True) == ssl.PEM_cert_to_DER_cert(pair.cert)
 
 
 # Certificates of clients.
