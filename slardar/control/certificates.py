@@ -203,7 +203,7 @@ class _Reader:
     def check(self, keyring: Keyring) -> list[str]:
         """What is wrong with the keyring as a whole."""
         problems = []
-        names, default = keyring.by_name(), keyring.default
+        default = keyring.default
         listens = any(one.tls for one in self._settings.listeners)
         if listens and not keyring.pairs and not self.problems:
             problems.append("tls.certificates: expected at least one, for listen has tls:")
@@ -214,7 +214,7 @@ class _Reader:
                 if other.policy != pair.policy:
                     files = f"{other.source} and {pair.source}"
                     problems.append(f"tls.certificates: {name} has two settings of client: {files}")
-        is_known = default in names or "*." + default.partition(".")[2] in names
+        is_known = default in first or "*." + default.partition(".")[2] in first
         if default and not is_known and not self.problems:
             problems.append(f"tls.default: no certificate is for {default}")
         try:

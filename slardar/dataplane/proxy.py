@@ -68,7 +68,7 @@ from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.networks import Networks, peer_address
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
-from slardar.model.tls import CHALLENGE_PATH, Challenges, Keyring
+from slardar.model.tls import CHALLENGE_PATH, Challenges, Keyring, TicketKeys
 from slardar.observers.counted import Counted, counted_in
 from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
@@ -300,6 +300,11 @@ class DataPlane(Router):
     def take_keyring(self, keyring: Keyring) -> defer.Deferred[None]:
         """Use these certificates; see :class:`slardar.interfaces.IPlane`."""
         self._tls.take(keyring)
+        return defer.succeed(None)
+
+    def take_tickets(self, keys: TicketKeys | None) -> defer.Deferred[None]:
+        """Share sessions with these keys; see :class:`slardar.interfaces.IPlane`."""
+        self._tls.take_tickets(keys)
         return defer.succeed(None)
 
     def is_misdirected(self, tls: TlsFacts, host: str, listener: ListenerSpec) -> bool:

@@ -31,7 +31,7 @@ from slardar.dataplane.client_hello import (
 )
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
-from slardar.dataplane.tls_contexts import TlsContexts
+from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import Bytes, ChannelProtocol
 from slardar.http1.tls import TlsFacts
@@ -70,6 +70,7 @@ class TlsChannel(Channel):
     __slots__ = (
         "_closing",
         "_contexts",
+        "_former",
         "_fresh",
         "_incoming",
         "_is_challenge",
@@ -110,6 +111,8 @@ class TlsChannel(Channel):
         self._peer_ended = False
         #: We have said so.
         self._closing = False
+        #: What serves the client, if its ticket is of the former keys.
+        self._former: Served | None = None
         #: The client is a CA that asks by TLS-ALPN-01.
         self._is_challenge = False
 
@@ -195,6 +198,8 @@ class TlsChannel(Channel):
             self._refuse(UNRECOGNIZED_NAME, about)
             return
         self._policy = served.policy
+        if hello.ticket and hello.ticket == served.former_name:
+            self._former = served
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = served.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -202,8 +207,18 @@ class TlsChannel(Channel):
         self._state = _SHAKING
 
     def _shake(self) -> None:
+        former, self._former = self._former, None
         try:
-            self._ssl.do_handshake()
+            if former is None:
+                self._ssl.do_handshake()
+            else:
+                # This step opens the ticket.  What is sealed in the steps behind it is sealed
+                # with the keys of now.
+                former.use_former_keys()
+                try:
+                    self._ssl.do_handshake()
+                finally:
+                    former.use_own_keys()
         except ssl.SSLWantReadError:
             self._send_waiting()
             return

@@ -22,6 +22,7 @@ __all__ = [
     "Keyring",
     "MinVersion",
     "Pair",
+    "TicketKeys",
     "Verify",
     "stricter",
 ]
@@ -88,6 +89,8 @@ class Pair(Struct, frozen=True):
     policy: int = 0
     #: An answer of OCSP for the certificate, in DER (RFC 6960); empty for none.
     staple: bytes = b""
+    #: When the answer is good no more, in epoch seconds.
+    staple_ends: int = 0
 
     def __repr__(self) -> str:
         return f"<Pair {self.source}>"
@@ -119,16 +122,13 @@ class Keyring(Struct, frozen=True):
     #: The CAs of clients by the file that they are from, for the next reading.
     cas: Mapping[str, str] = {}
 
-    def by_name(self) -> dict[str, tuple[int, ...]]:
-        """The places of the pairs for each name, one for each kind of key.
 
-        Of several pairs with the same name and kind, the one that expires last counts.
-        """
-        best: dict[str, dict[str, int]] = {}
-        for place, pair in enumerate(self.pairs):
-            for name in pair.names:
-                kinds = best.setdefault(name, {})
-                known = kinds.get(pair.kind)
-                if known is None or self.pairs[known].expires < pair.expires:
-                    kinds[pair.kind] = place
-        return {name: tuple(sorted(kinds.values())) for name, kinds in best.items()}
+class TicketKeys(Struct, frozen=True):
+    """Random bytes that all processes share, from which each context's keys for session
+    tickets follow: those for new tickets, and those for older ones that still resume."""
+
+    current: bytes
+    former: bytes
+
+    def __repr__(self) -> str:
+        return "<TicketKeys>"

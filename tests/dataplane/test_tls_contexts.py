@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from slardar.dataplane import tls_contexts
+from slardar.dataplane.openssl import NoOpenSslError, OpenSsl
 from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.model.listener import UNNAMED, ListenerSpec
-from slardar.model.tls import ClientPolicy, Keyring, Pair, Verify, stricter
+from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys, Verify, stricter
 from tests.certificates import Authority
 from tests.dataplane.kit import logged
 
@@ -143,8 +145,8 @@ def test_later_end_counts(maker: Maker) -> None:
         contexts.take(Keyring(pairs))
         served = contexts.find("a.example")
         assert served is not None
-        assert len(contexts._names["a.example"]) == 1
-        assert pairs[contexts._names["a.example"][0]] is new
+        assert len(contexts._pairs("a.example")) == 1
+        assert contexts._pairs("a.example")[0] is new
 
 
 @pytest.mark.parametrize(
@@ -248,6 +250,98 @@ def test_session_resumes_under_its_own_policy_only(
         assert shake(served(name), client, name, sessions[name]).tls.session_reused
     for first, second in permutations(names, 2):
         assert not shake(served(second), client, second, sessions[first]).tls.session_reused
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_session_resumes_in_each_process_under_its_own_policy_only(
+    maker: Maker, authority: Authority, client: ssl.SSLContext, tmp_path: Path,
+    version: ssl.TLSVersion,
+) -> None:  # fmt: skip
+    """With the same keys: on the same worker, on another one, and after an upgrade.  Each policy
+    is tried at each other one, also at one that differs by its CA only."""
+    other = Authority(tmp_path, "other").file.read_text()
+    known = (*policies(authority.file.read_text() + other), *policies(other)[1:])
+    client.load_cert_chain(*authority.issue("resuming", ("client",)))
+    client.minimum_version = client.maximum_version = version
+    names = [f"p{place}.example" for place in range(len(known))]
+    pairs = tuple(
+        structs.replace(maker.pair("one.example"), names=(name,), policy=place)
+        for place, name in enumerate(names)
+    )
+    keys = TicketKeys(b"current", b"former")
+    processes = [TlsContexts() for _ in range(3)]
+    for contexts in processes:
+        contexts.take(Keyring(pairs, policies=known))
+        contexts.take_tickets(keys)
+
+    def served(contexts: TlsContexts, name: str) -> Served:
+        found = contexts.find(name)
+        assert found is not None
+        return found
+
+    first = processes[0]
+    open_to_us = [name for name in names if first.policy(name).ca != other]
+    assert len(open_to_us) == 3
+    sessions = {name: shake(served(first, name), client, name).tls.session for name in open_to_us}
+    for contexts in processes:
+        for made_at in open_to_us:
+            for name in names:
+                if name not in open_to_us:
+                    # A full handshake, in which our certificate is refused.
+                    with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+                        shake(served(contexts, name), client, name, sessions[made_at])
+                    continue
+                again = shake(served(contexts, name), client, name, sessions[made_at])
+                assert again.tls.session_reused == (made_at == name), (made_at, name)
+    # Without shared keys, or with others, nothing resumes elsewhere.
+    for keys_there in (None, TicketKeys(b"other", b"one")):
+        stranger = TlsContexts()
+        stranger.take(Keyring(pairs, policies=known))
+        stranger.take_tickets(keys_there)
+        again = shake(served(stranger, names[0]), client, names[0], sessions[names[0]])
+        assert not again.tls.session_reused
+
+
+def test_session_of_a_renewed_certificate_does_not_resume(
+    maker: Maker, client: ssl.SSLContext
+) -> None:
+    """As with nginx, whose sessions know the certificate.  Other certificates do not matter."""
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    contexts = TlsContexts()
+    contexts.take_tickets(TicketKeys(b"current", b"former"))
+
+    def resumes(session: Any = None) -> tuple[bool | None, Any]:
+        served = contexts.find("a.example")
+        assert served is not None
+        near = shake(served, client, "a.example", session).tls
+        return near.session_reused, near.session
+
+    contexts.take(Keyring((maker.pair("a.example"),)))
+    session = resumes()[1]
+    contexts.take(Keyring((maker.pair("b.example"),)))
+    contexts.take(Keyring((maker.pair("a.example"), maker.pair("b.example"))))
+    assert resumes(session)[0]
+    contexts.take(Keyring((maker.pair("a.example", number=1),)))
+    assert not resumes(session)[0]
+
+
+def test_process_in_which_openssl_cannot_be_called(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It serves; one line says that it shares nothing."""
+
+    def fails() -> OpenSsl:
+        raise NoOpenSslError("it is another one")
+
+    monkeypatch.setattr(tls_contexts, "openssl", fails)
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example"), maker.pair("b.example"))))
+    contexts.take_tickets(TicketKeys(b"current", b"former"))
+    with logged() as events:
+        for name in ("a.example", "b.example"):
+            assert contexts.find(name) is not None
+    lines = [event["log_format"].format(**event) for event in events]
+    assert lines == ["sessions resume in this process only: it is another one"]
 
 
 KINDS: tuple[Verify, ...] = ("none", "optional", "require")

@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -481,6 +482,50 @@ def test_upgrade_under_load(tmp_path: Path, site: Site) -> None:
         ends.set()
         thread.join()
     assert failures == []
+
+
+def test_sessions_resume_wherever_the_client_gets(site: Site) -> None:
+    """On each worker, on one that has taken the place of a killed one, and after an upgrade."""
+    program = Upgraded(
+        site.folder, "--config", "slardar.yaml", "--store", "memory:",
+        *("--listen", "tls:0:interface=127.0.0.1"), count=2, listen=False,
+    )  # fmt: skip
+    site.stack.callback(program.end)
+    site.port = int(program.wait_for(r"requests on tls 127\.0\.0\.1:(\d+)")[1])
+    program.control = int(program.wait_for(r"control on tcp 127\.0\.0\.1:(\d+)")[1])
+    assert program.status()["tls"] == {"sessions": "shared", "staples": "sent"}
+    log = site.folder / "access.log"
+
+    def resumed_everywhere() -> None:
+        """Connect until each worker has served a client with a session."""
+        log.write_text("")
+        served: set[str] = set()
+        deadline = time.monotonic() + PATIENCE
+        while len(served) < 2:
+            assert time.monotonic() < deadline
+            for context, session in sessions:
+                with context.wrap_socket(
+                    site.plain(), server_hostname="a.example", session=session
+                ) as sock:
+                    assert ask(sock).startswith(b"HTTP/1.1 200 OK")
+                    assert sock.session_reused, context.maximum_version
+            served = {json.loads(line)["worker"] for line in log.read_text().splitlines()}
+
+    sessions = []
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = site.context(minimum_version=version, maximum_version=version)
+        sock = site.connect(context=context)
+        ask(sock)
+        assert not sock.session_reused
+        sessions.append((context, sock.session))
+    resumed_everywhere()
+    killed = program.pids()["worker-0"]
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: program.pids()["worker-0"] != killed, "another one is started")
+    until(program.are_alive, "it serves")
+    resumed_everywhere()
+    program.upgrade()
+    resumed_everywhere()
 
 
 def test_header_of_a_proxy_before_the_handshake(site: Site) -> None:
