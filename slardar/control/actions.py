@@ -67,6 +67,8 @@ class Actions(Configuration):
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
         #: The operations on hooks.
         self.hooks = HookActions(self)
+        #: What ``/status`` shows of TLS to clients; ``None`` without it.
+        self.tls: Mapping[str, Any] | None = None
         #: What has happened, for those who ask; ``None`` if nobody can.
         self.events: EventLog | None = None
         #: The operations on services.
@@ -124,6 +126,7 @@ class Actions(Configuration):
             self.origins(),
             self.service_watch.shown(),
             shown_store(self.store, self.store_url, self.store_trouble, self.clock()),
+            self.tls,
         )
 
     def metrics(self) -> Iterator[str]:

@@ -31,12 +31,12 @@ from slardar.dataplane.client_hello import (
 )
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
-from slardar.dataplane.tls_contexts import TlsContexts
+from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import Bytes, ChannelProtocol
 from slardar.http1.tls import TlsFacts
 from slardar.model.listener import ListenerSpec
-from slardar.model.tls import ALPN_HTTP
+from slardar.model.tls import ALPN_ACME, ALPN_HTTP
 
 __all__ = ["TlsChannel", "subject_of"]
 
@@ -46,6 +46,8 @@ _OPEN: Final = 2
 _PLAIN: Final = 3
 
 _HTTP: Final = ALPN_HTTP.encode("ascii")
+#: What a CA offers that asks by TLS-ALPN-01: nothing else (RFC 8737 3).
+_ACME: Final = (ALPN_ACME.encode("ascii"),)
 #: Names of a subject's parts: of RFC 4514 3, and the usual one for an address of e-mail.
 _SHORT: Final = {
     "commonName": "CN",
@@ -68,8 +70,10 @@ class TlsChannel(Channel):
     __slots__ = (
         "_closing",
         "_contexts",
+        "_former",
         "_fresh",
         "_incoming",
+        "_is_challenge",
         "_listener",
         "_name",
         "_outgoing",
@@ -107,6 +111,10 @@ class TlsChannel(Channel):
         self._peer_ended = False
         #: We have said so.
         self._closing = False
+        #: What serves the client, if its ticket is of the former keys.
+        self._former: Served | None = None
+        #: The client is a CA that asks by TLS-ALPN-01.
+        self._is_challenge = False
 
     def _fetch(self) -> bytes | None:
         """What has come on the socket; no bytes are its end.  ``None`` if nothing has come, or if
@@ -169,19 +177,29 @@ class TlsChannel(Channel):
             return
         self._reader = None
         self._name = hello.name
-        if hello.protocols and _HTTP not in hello.protocols:
+        self._is_challenge = hello.protocols == _ACME
+        if hello.protocols and not self._is_challenge and _HTTP not in hello.protocols:
             self._refuse(NO_APPLICATION_PROTOCOL, "the client speaks no HTTP/1.1")
             return
+        contexts = self._contexts
         try:
-            served = self._contexts.find(hello.name)
+            if self._is_challenge:
+                served = contexts.challenge(hello.name)
+            else:
+                served = contexts.find(hello.name, self._listener)
         except (OSError, ValueError) as error:
             self._refuse(INTERNAL_ERROR, f"the certificate cannot be used: {_reason(error)}")
+            return
+        if served is None and self._is_challenge:
+            self._refuse(NO_APPLICATION_PROTOCOL, f"no CA is expected to ask for {hello.name!r}")
             return
         if served is None:
             about = f"no certificate is for {hello.name!r}" if hello.name else "it names no server"
             self._refuse(UNRECOGNIZED_NAME, about)
             return
         self._policy = served.policy
+        if hello.ticket and hello.ticket == served.former_name:
+            self._former = served
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = served.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -189,8 +207,18 @@ class TlsChannel(Channel):
         self._state = _SHAKING
 
     def _shake(self) -> None:
+        former, self._former = self._former, None
         try:
-            self._ssl.do_handshake()
+            if former is None:
+                self._ssl.do_handshake()
+            else:
+                # This step opens the ticket.  What is sealed in the steps behind it is sealed
+                # with the keys of now.
+                former.use_former_keys()
+                try:
+                    self._ssl.do_handshake()
+                finally:
+                    former.use_own_keys()
         except ssl.SSLWantReadError:
             self._send_waiting()
             return
@@ -198,6 +226,11 @@ class TlsChannel(Channel):
             self._fail(_reason(error))
             return
         self._state = _OPEN
+        if self._is_challenge:
+            # The CA has seen what it wanted to see.
+            self._shut_down()
+            self._lose("a CA has checked the name")
+            return
         subject = subject_of(self._ssl.getpeercert() or {})
         self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy)
         self._send_waiting()
