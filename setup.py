@@ -47,6 +47,7 @@ REQUEST_PATH = (
     "dataplane/poller",
     "dataplane/pool",
     "dataplane/probe_channel",
+    "dataplane/sealed_channel",
     "dataplane/selection",
     "dataplane/steps",
     "dataplane/tls_channel",
