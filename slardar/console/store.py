@@ -20,7 +20,7 @@ from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError,
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.runner import Runner
 from slardar.interfaces import IForgetfulStore
-from slardar.model.change import TO_FILE, Change, StoredState, Value, differences
+from slardar.model.change import IN_FILE, TO_FILE, Change, StoredState, Value, differences
 from slardar.plugins import open_store, peek_store
 from slardar.stores.sqlite import SqliteStore
 from slardar.stores.urls import hidden_url
@@ -40,6 +40,8 @@ _KINDS: Mapping[str, Any] = {
     "routes": "routes",
     "hooks": "hook",
     "settings": "setting",
+    "certificates": "certificate",
+    "acme": "acme",
 }
 
 
@@ -53,6 +55,7 @@ class Report(Struct, frozen=True):
     routes: int
     hooks: int
     settings: int
+    certificates: int
 
     @classmethod
     def of(cls, state: StoredState) -> Report:
@@ -63,14 +66,23 @@ class Report(Struct, frozen=True):
         )
         removed = sum(value is None for values in named for value in values.values())
         routes = len(state.routes) if isinstance(state.routes, list) else 0
-        return cls(upstreams, services, removed, routes, len(state.hooks), len(state.settings))
+        return cls(
+            upstreams,
+            services,
+            removed,
+            routes,
+            len(state.hooks),
+            len(state.settings),
+            len(state.certificates),
+        )
 
     def __str__(self) -> str:
         removed = f" ({self.removed} more removed)" if self.removed else ""
         return (
             f"{_counted(self.upstreams, 'upstream')}, {_counted(self.services, 'service')}{removed}"
             f", {_counted(self.routes, 'route')}, {_counted(self.hooks, 'hook')},"
-            f" {_counted(self.settings, 'setting')}"
+            f" {_counted(self.settings, 'setting')},"
+            f" {_counted(self.certificates, 'certificate')}"
         )
 
 
@@ -242,7 +254,7 @@ async def copy_store(
 def _gone(path: str) -> Value:
     section, _, name = path.partition(".")
     kind = _KINDS.get(section, "setting")
-    return Value(kind, name, None if kind in ("hook", "setting") else TO_FILE)
+    return Value(kind, name, TO_FILE if kind in IN_FILE else None)
 
 
 def check_state(state: StoredState) -> dict[str, str]:

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtensionOID, NameOID
 
 from slardar.config import Settings, TlsCertificate, TlsClient
 from slardar.dataplane.tls_contexts import load_pair, make_context
+from slardar.errors import SlardarError
+from slardar.model.certificate import host_names
 from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair
 
-__all__ = ["Found", "read_keyring"]
+__all__ = ["Found", "CertificateError", "checked_pair", "read_keyring"]
 
 #: Files in a folder that are taken for certificates; the key is beside them.
 _CERTIFICATES: Final = (".pem", ".crt", ".cer")
@@ -44,8 +45,8 @@ class Found(NamedTuple):
     warnings: list[str]
 
 
-class _Wrong(Exception):
-    """A file cannot be used; the text says why, without any of its content."""
+class CertificateError(SlardarError):
+    """A certificate or its key cannot be used; the text says why, without any of their content."""
 
 
 def read_keyring(settings: Settings, before: Keyring | None = None) -> Found:
@@ -103,7 +104,7 @@ class _Reader:
             text = _read(client.ca)
             if not x509.load_pem_x509_certificates(text.encode()):
                 raise ValueError
-        except _Wrong as problem:
+        except CertificateError as problem:
             self.problems.append(f"{where}: {problem}")
         except ValueError:
             self.problems.append(f"{where}: expected certificates in PEM in {client.ca}")
@@ -144,7 +145,7 @@ class _Reader:
     ) -> Pair | None:
         try:
             pair = _read_pair(trial, cert, key, policy)
-        except _Wrong as problem:
+        except CertificateError as problem:
             self.problems.append(f"{where}: {problem}")
             known = self._known.get(cert)
             if known is None:
@@ -190,9 +191,9 @@ def _read(path: str) -> str:
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE + 1)
     except OSError as error:
-        raise _Wrong(f"cannot read {path}: {error.strerror}") from None
+        raise CertificateError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > _MAX_FILE:
-        raise _Wrong(f"{path} has more than {_MAX_FILE} bytes")
+        raise CertificateError(f"{path} has more than {_MAX_FILE} bytes")
     try:
         return data.decode("ascii")
     except UnicodeDecodeError:
@@ -203,47 +204,68 @@ def _read(path: str) -> str:
 def _read_pair(trial: ssl.SSLContext, cert: str, key: str, policy: int) -> Pair:
     cert_text = _read(cert)
     key_text = cert_text if key == cert else _read(key)
+    return checked_pair(cert, cert_text, key_text, policy, (cert, key), trial)
+
+
+def checked_pair(
+    source: str,
+    cert_text: str,
+    key_text: str,
+    policy: int = 0,
+    places: tuple[str, str] | None = None,
+    trial: ssl.SSLContext | None = None,
+) -> Pair:
+    """The pair of a certificate and a key in PEM, once all of it has been checked.
+
+    ``source`` and ``policy`` are those of the pair.  ``places`` is what errors call the two
+    texts: ``source`` for both, if it is not given.  Whoever checks many pairs gives them one
+    context for trials.  Raises CertificateError.
+    """
+    cert, key = (source, source) if places is None else places
     try:
         first = x509.load_pem_x509_certificate(cert_text.encode())
     except ValueError:
-        raise _Wrong(f"expected a certificate in PEM in {cert}") from None
+        raise CertificateError(f"expected a certificate in PEM in {cert}") from None
     try:
         private: Any = load_pem_private_key(key_text.encode(), None)
     except TypeError:
-        raise _Wrong(f"the key in {key} has a password") from None
+        raise CertificateError(f"the key in {key} has a password") from None
     except (ValueError, UnsupportedAlgorithm):
         about = " beside it or in it" if key == cert else f" in {key}"
-        raise _Wrong(f"expected the key of {cert}{about} in PEM") from None
+        raise CertificateError(f"expected the key of {cert}{about} in PEM") from None
     if _public(private.public_key()) != _public(first.public_key()):
-        raise _Wrong(f"the key in {key} is not that of the certificate in {cert}")
+        raise CertificateError(f"the key in {key} is not that of the certificate in {cert}")
     now = datetime.now(timezone.utc)
-    if first.not_valid_after_utc <= now:
-        raise _Wrong(f"the certificate in {cert} expired on {first.not_valid_after_utc:%Y-%m-%d}")
-    if first.not_valid_before_utc > now:
-        raise _Wrong(f"the certificate in {cert} begins on {first.not_valid_before_utc:%Y-%m-%d}")
-    names = _names(first)
+    ends, begins = first.not_valid_after_utc, first.not_valid_before_utc
+    if ends <= now:
+        raise CertificateError(f"the certificate in {cert} expired on {ends:%Y-%m-%d}")
+    if begins > now:
+        raise CertificateError(f"the certificate in {cert} begins on {begins:%Y-%m-%d}")
+    names = host_names(first)
     if not names:
-        raise _Wrong(f"the certificate in {cert} has no name")
+        raise CertificateError(f"the certificate in {cert} has no name")
     kind = _kind(private)
     if kind == "rsa" and private.key_size < _LEAST_RSA:
-        raise _Wrong(
+        raise CertificateError(
             f"the key in {key} has {private.key_size} bits, expected {_LEAST_RSA} at least"
         )
     # Only the blocks: the private key must not travel twice, nor notes at all.
     pair = Pair(
-        cert,
+        source,
         _blocks(cert_text, "CERTIFICATE"),
         _blocks(key_text, "PRIVATE KEY"),
         names,
         kind,
-        int(first.not_valid_after_utc.timestamp()),
+        int(ends.timestamp()),
         policy,
     )
+    if trial is None:
+        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         load_pair(trial, pair.cert, pair.key)
     except ssl.SSLError as error:
         reason = (error.reason or "it cannot be used").lower().replace("_", " ")
-        raise _Wrong(f"OpenSSL refuses {cert}: {reason}") from None
+        raise CertificateError(f"OpenSSL refuses {cert}: {reason}") from None
     return pair
 
 
@@ -264,24 +286,7 @@ def _kind(key: Any) -> str:
     for name, cls in _KINDS.items():
         if isinstance(key, cls):
             return name
-    raise _Wrong("the key is of a kind that TLS does not use")
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The names of hosts that it is for: if it lists none, its common name."""
-    try:
-        extension: Any = certificate.extensions.get_extension_for_oid(
-            ExtensionOID.SUBJECT_ALTERNATIVE_NAME
-        ).value
-        names = list(extension.get_values_for_type(x509.DNSName))
-        # A client that goes to an address names no server; ``default`` may name this one.
-        names += [str(address) for address in extension.get_values_for_type(x509.IPAddress)]
-    except (x509.ExtensionNotFound, ValueError):
-        names = []
-    if not names:
-        attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        names = [str(one.value) for one in attributes]
-    return tuple(dict.fromkeys(name.lower().rstrip(".") for name in names if name))
+    raise CertificateError("the key is of a kind that TLS does not use")
 
 
 def _blocks(text: str, kind: str) -> str:

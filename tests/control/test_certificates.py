@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from slardar.config import Settings, parse_settings
-from slardar.control.certificates import Found, read_keyring
+from slardar.control.certificates import CertificateError, Found, checked_pair, read_keyring
 from slardar.errors import ConfigError
 from slardar.model.tls import Keyring
 from tests.certificates import Authority
@@ -144,6 +144,17 @@ def test_pair_that_is_refused(
     again, problems, _ = read_keyring(settings(PAIR), before)
     assert again == before
     assert len(problems) == 1
+
+
+def test_pair_of_texts(authority: Authority, folder: Path) -> None:
+    """It is checked as one of files is; errors call the texts what the caller calls them."""
+    cert, key = (path.read_text() for path in authority.issue("a", ("a.example",)))
+    pair = checked_pair("store: a", cert, key, 1)
+    assert (pair.source, pair.names, pair.policy) == ("store: a", ("a.example",), 1)
+    other = authority.issue("b", ("b.example",))[1].read_text()
+    with pytest.raises(CertificateError) as caught:
+        checked_pair("store: a", cert, other, places=("cert", "key"))
+    assert str(caught.value) == "the key in key is not that of the certificate in cert"
 
 
 def test_folder_that_cannot_be_read_takes_nothing_away(authority: Authority, folder: Path) -> None:
