@@ -233,7 +233,8 @@ class Options(usage.Options):
         # Imported here: a process without TLS does not pay for it.
         from slardar.control.certificates import read_keyring
 
-        found = read_keyring(settings)
+        # Nothing runs yet, no thread either.
+        found = read_keyring(settings, may_fork=True)
         if found.problems:
             raise ConfigError([file + line for line in found.problems])
         self._certificates = found
