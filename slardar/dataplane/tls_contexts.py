@@ -11,11 +11,13 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final
 
 from msgspec import structs
 from twisted.logger import Logger
 
+from slardar.dataplane.openssl import limit_groups
 from slardar.model.tls import ALPN_HTTP, ClientPolicy, Keyring, Pair
 
 __all__ = ["Served", "TlsContexts", "load_pair", "make_context"]
@@ -161,6 +163,8 @@ def make_context(keyring: Keyring, policy: ClientPolicy, pairs: list[Pair]) -> s
     # A client knows whether its processor is fast with AES; all suites are good.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(keyring.ciphers)
+    if not limit_groups(context):
+        _tell_of_groups()
     context.set_alpn_protocols([ALPN_HTTP])
     context.verify_mode = _VERIFY[policy.verify]
     if policy.ca:
@@ -168,6 +172,15 @@ def make_context(keyring: Keyring, policy: ClientPolicy, pairs: list[Pair]) -> s
     for pair in pairs:
         load_pair(context, pair.cert, pair.key)
     return context
+
+
+@cache
+def _tell_of_groups() -> None:
+    """Say it once for each process."""
+    _log.warn(
+        "this Python cannot set the groups for keys of TLS: handshakes with OpenSSL's slowest"
+        " ones may take tenths of a second"
+    )
 
 
 def load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from slardar.dataplane import tls_contexts
+from slardar.dataplane.openssl import SET_GROUPS_LIST, control
 from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.model.tls import ClientPolicy, Keyring, Pair
 from tests.certificates import Authority
@@ -290,3 +292,43 @@ def _descriptors() -> list[str]:
                 pass
 
     return sorted(name for name in names() if "memfd" in name)
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize(
+    ("group", "serves"),
+    [("X25519", True), ("P-256", True), ("P-384", True), ("P-521", False), ("ffdhe8192", False)],
+)
+def test_groups_that_a_client_may_use(
+    maker: Maker, client: ssl.SSLContext, version: str, group: str, serves: bool
+) -> None:
+    """None that makes the server calculate for a tenth of a second."""
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example", rsa=True),)))
+    served = contexts.find("a.example")
+    call = control()
+    assert served is not None
+    assert call is not None
+    assert call(client, SET_GROUPS_LIST, 0, group.encode()) == 1
+    client.maximum_version = ssl.TLSVersion[version]
+    if serves:
+        assert shake(served, client, "a.example")
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.shared|no.suitable"):
+            shake(served, client, "a.example")
+
+
+def test_python_without_the_call_for_groups(
+    maker: Maker, client: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients are served, and one line of the log says what is missing."""
+    monkeypatch.setattr(tls_contexts, "limit_groups", lambda context: False)
+    tls_contexts._tell_of_groups.cache_clear()
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example"), maker.pair("b.example"))))
+    with logged() as events:
+        for name in ("a.example", "b.example"):
+            served = contexts.find(name)
+            assert served is not None
+            assert shake(served, client, name)
+    assert ["groups" in event["log_format"] for event in events] == [True]
