@@ -197,6 +197,7 @@ TEST = [
     "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
+    "tlslite-ng>=0.8",
     # Writes and reads spans.
     "opentelemetry-proto>=1.20",
     # Calls the control channel by its description.
