@@ -99,7 +99,13 @@ def makeService(options: Options) -> SlardarService:
         predecessor = find_predecessor()
     except ConfigError as error:
         raise SystemExit(f"slardar: {error}") from None
-    service = SlardarService(reactor, options.settings, options.read_again, predecessor)
+    service = SlardarService(
+        reactor,
+        options.settings,
+        options.read_again,
+        predecessor,
+        options.take_certificates(),
+    )
     if options.parent is not None:
         # Until startService sets a handler, the signal would end the process.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -126,7 +132,8 @@ class SlardarService(Service):
     line of the log and exit code 1.
 
     ``read_again`` reads the settings again when the process gets ``HUP``; it may block.
-    ``predecessor`` is the process to take over from, if there is one.
+    ``predecessor`` is the process to take over from, if there is one.  ``certificates`` is what
+    :meth:`slardar.options.Options.take_certificates` has; without it files of ``tls`` are read.
     """
 
     name = "slardar"
@@ -137,6 +144,7 @@ class SlardarService(Service):
         settings: Settings,
         read_again: Callable[[], Settings] | None = None,
         predecessor: Predecessor | None = None,
+        certificates: Any = None,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
@@ -165,7 +173,7 @@ class SlardarService(Service):
         self._tls = _control_tls(settings.control)
         self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
         #: The certificates for clients.
-        self._keyring = _first_keyring(settings)
+        self._keyring = _first_keyring(settings, certificates)
         #: The keys of session tickets; ``None`` if they are not shared.
         self._tickets: TicketRotation | None = None
         self._places: list[str] = []
@@ -705,9 +713,11 @@ def _read_keyring(
     return read_keyring(settings, before, open_now)
 
 
-def _first_keyring(settings: Settings) -> Keyring:
-    """The certificates to begin with.  Raises ConfigError with every mistake."""
-    found = _read_keyring(settings)
+def _first_keyring(settings: Settings, found: Any) -> Keyring:
+    """The certificates to begin with, of what was found already or is read now.  Raises ConfigError
+    with every mistake."""
+    if found is None:
+        found = _read_keyring(settings)
     if found is None:
         return Keyring()
     if found.problems:
