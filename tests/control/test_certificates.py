@@ -173,8 +173,6 @@ def test_folder_that_cannot_be_read_takes_nothing_away(authority: Authority, fol
 @pytest.mark.parametrize(
     ("certificates", "more", "line"),
     [
-        ([], {}, "tls.certificates: expected at least one, for listen has tls:"),
-        ([PAIR], {"default": "b.example"}, "tls.default: no certificate is for b.example"),
         ([PAIR], {"ciphers": "BEST"}, "tls.ciphers: expected a list of OpenSSL's names of suites"),
         (
             [PAIR, {"cert": "a.pem", "key": "a.key", "client": {"verify": "require", "ca": "CA"}}],
