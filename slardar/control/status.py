@@ -47,6 +47,7 @@ def build_status(
     services: Mapping[str, ServiceState] | None = None,
     store: Mapping[str, Any] | None = None,
     certificates: Mapping[str, Any] | None = None,
+    tls: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
@@ -56,7 +57,7 @@ def build_status(
     upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where
     upstreams, services and routes come from; ``services`` what their catalogues have said;
     ``store`` how the store is (:func:`shown_store`); ``certificates`` how many there are, and what
-    is wrong with them.
+    is wrong with them; ``tls`` what there is to know of TLS to clients.
     """
     times = _Times()
     statistics = dict(plane.statistics())
@@ -81,6 +82,8 @@ def build_status(
         status["store"] = dict(store)
     if certificates:
         status["certificates"] = dict(certificates)
+    if tls is not None:
+        status["tls"] = dict(tls)
     if origins is not None:
         status["origins"] = dict(origins)
     if services:
