@@ -194,6 +194,18 @@ def test_whole_that_is_refused(
     assert problems == [line]
 
 
+def test_certificates_may_be_in_the_store_alone(authority: Authority, folder: Path) -> None:
+    """A warning says so, and the program starts."""
+    keyring, problems, warnings = read_keyring(settings(default="b.example"))
+    assert problems == []
+    assert keyring is not None
+    assert [line.partition(":")[0] for line in warnings] == ["tls.certificates", "tls.default"]
+    authority.issue("a", ("a.example",))
+    _, problems, warnings = read_keyring(settings(PAIR, default="b.example"))
+    assert (problems, len(warnings)) == ([], 1)
+    assert "b.example" in warnings[0]
+
+
 @pytest.mark.parametrize("default", ["a.example", "A.Example", "x.b.example"])
 def test_default_is_a_name(authority: Authority, folder: Path, default: str) -> None:
     """Exact, or one that a wildcard is for."""
