@@ -12,6 +12,7 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Final
 
 from twisted.logger import Logger
@@ -308,6 +309,7 @@ def make_context(
     # A client knows whether its processor is fast with AES; all suites are good.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(keyring.ciphers)
+    _limit_groups(context)
     context.set_alpn_protocols([protocol])
     context.verify_mode = _VERIFY[policy.verify]
     if policy.ca:
@@ -315,6 +317,23 @@ def make_context(
     for pair in pairs:
         load_pair(context, pair.cert, pair.key)
     return context
+
+
+def _limit_groups(context: ssl.SSLContext) -> None:
+    try:
+        calls = openssl()
+        calls.limit_groups(calls.pointer(context))
+    except NoOpenSslError as error:
+        _tell_of_groups(str(error))
+
+
+@cache
+def _tell_of_groups(reason: str) -> None:
+    """Say it once for each process."""
+    _log.warn(
+        "handshakes with OpenSSL's slowest groups for keys may take tenths of a second: {reason}",
+        reason=reason,
+    )
 
 
 def load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from slardar.dataplane import tls_contexts
-from slardar.dataplane.openssl import NoOpenSslError, OpenSsl
+from slardar.dataplane.openssl import NoOpenSslError, OpenSsl, openssl
 from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.model.listener import UNNAMED, ListenerSpec
 from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys, Verify, stricter
@@ -328,12 +328,13 @@ def test_session_of_a_renewed_certificate_does_not_resume(
 def test_process_in_which_openssl_cannot_be_called(
     maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It serves; one line says that it shares nothing."""
+    """It serves; one line each says what it cannot do."""
 
     def fails() -> OpenSsl:
         raise NoOpenSslError("it is another one")
 
     monkeypatch.setattr(tls_contexts, "openssl", fails)
+    tls_contexts._tell_of_groups.cache_clear()
     contexts = TlsContexts()
     contexts.take(Keyring((maker.pair("a.example"), maker.pair("b.example"))))
     contexts.take_tickets(TicketKeys(b"current", b"former"))
@@ -341,7 +342,11 @@ def test_process_in_which_openssl_cannot_be_called(
         for name in ("a.example", "b.example"):
             assert contexts.find(name) is not None
     lines = [event["log_format"].format(**event) for event in events]
-    assert lines == ["sessions resume in this process only: it is another one"]
+    assert lines == [
+        "handshakes with OpenSSL's slowest groups for keys may take tenths of a second:"
+        " it is another one",
+        "sessions resume in this process only: it is another one",
+    ]
 
 
 KINDS: tuple[Verify, ...] = ("none", "optional", "require")
@@ -486,3 +491,26 @@ def _descriptors() -> list[str]:
                 pass
 
     return sorted(name for name in names() if "memfd" in name)
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize(
+    ("group", "serves"),
+    [("X25519", True), ("P-256", True), ("P-384", True), ("P-521", False), ("ffdhe8192", False)],
+)
+def test_groups_that_a_client_may_use(
+    maker: Maker, client: ssl.SSLContext, version: str, group: str, serves: bool
+) -> None:
+    """None that makes the server calculate for a tenth of a second."""
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example", rsa=True),)))
+    served = contexts.find("a.example")
+    assert served is not None
+    calls = openssl()
+    calls.limit_groups(calls.pointer(client), group.encode())
+    client.maximum_version = ssl.TLSVersion[version]
+    if serves:
+        assert shake(served, client, "a.example")
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.shared|no.suitable"):
+            shake(served, client, "a.example")
