@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from pathlib import Path
@@ -58,6 +59,8 @@ class Side:
     def __init__(self, context: ssl.SSLContext, session: Any = None, name: str = "") -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = not name
+        #: What has come in the handshake, as it came.
+        self.received = b""
         self.tls = context.wrap_bio(
             self.incoming, self.outgoing, server, name or None, session=session
         )
@@ -79,7 +82,9 @@ def shake(served: Served, client: ssl.SSLContext, name: str, session: Any = None
         done[0] = near.step()
         far.incoming.write(near.outgoing.read())
         done[1] = far.step()
-        near.incoming.write(far.outgoing.read())
+        data = far.outgoing.read()
+        near.received += data
+        near.incoming.write(data)
     assert done == [True, True]
     # Tickets of TLS 1.3 come behind the handshake.
     far.tls.write(b"x")
@@ -323,6 +328,50 @@ def test_session_of_a_renewed_certificate_does_not_resume(
     assert resumes(session)[0]
     contexts.take(Keyring((maker.pair("a.example", number=1),)))
     assert not resumes(session)[0]
+
+
+@pytest.mark.parametrize(
+    ("suites", "kind"), [("ECDHE-ECDSA-AES128-GCM-SHA256", "ec"), ("ECDHE+aRSA+AESGCM", "rsa")]
+)  # fmt: skip
+def test_staple_is_that_of_the_certificate(
+    maker: Maker, client: ssl.SSLContext, suites: str, kind: str
+) -> None:
+    """Of a name with two certificates.  It may change, end or go; the context stays."""
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(suites)
+    openssl().ask_for_staples(openssl().pointer(client))
+    pairs = (maker.pair("a.example"), maker.pair("a.example", rsa=True))
+    answers = {"ec": b"answer for the one" * 9, "rsa": b"answer for the other" * 9}
+    contexts = TlsContexts()
+    contexts.take_tickets(TicketKeys(b"current", b"former"))
+
+    def sent(ends: float, *kinds: str) -> list[str]:
+        """The kinds whose answers the client got."""
+        staples = {one: answers[one] for one in kinds}
+        contexts.take(
+            Keyring(
+                tuple(
+                    structs.replace(pair, staple=staples.get(pair.kind, b""), staple_ends=int(ends))
+                    for pair in pairs
+                )
+            )
+        )
+        served = contexts.find("a.example")
+        assert served is not None
+        made.append(served)
+        data = shake(served, client, "a.example").received
+        return [one for one, answer in answers.items() if answer in data]
+
+    made: list[Served] = []
+    later = time.time() + 100
+    assert sent(later) == []
+    assert sent(later, "ec", "rsa") == [kind]
+    assert sent(time.time() - 1, "ec", "rsa") == []
+    assert sent(later, kind) == [kind]
+    other = "rsa" if kind == "ec" else "ec"
+    assert sent(later, other) == []
+    assert sent(later) == []
+    assert all(one is made[0] for one in made)
 
 
 def test_process_in_which_openssl_cannot_be_called(

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -484,6 +485,37 @@ def test_upgrade_under_load(tmp_path: Path, site: Site) -> None:
         ends.set()
         thread.join()
     assert failures == []
+
+
+def test_answer_of_ocsp_beside_the_certificate(site: Site) -> None:
+    """Clients that ask for it get it, from each worker, as it was read last; a bad one is
+    left out."""
+    cert, beside = site.folder / "certs" / "a.pem", site.folder / "certs" / "a.ocsp"
+    cert.write_text(cert.read_text() + site.authority.file.read_text())
+    beside.write_bytes(site.authority.staple(cert, ends=timedelta(hours=1)))
+    site.start("1")
+
+    def told(version: str) -> str:
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{site.port}", "-status", version]
+        command += ["-servername", "a.example", "-CAfile", str(site.authority.file)]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
+        )
+        return done.stdout.decode("latin-1")
+
+    for version in ("-tls1_2", "-tls1_3"):
+        text = told(version)
+        assert "OCSP Response Status: successful" in text
+        assert "Cert Status: good" in text
+        ends = text.partition("Next Update: ")[2].splitlines()[0]
+    assert site.curl("a.example", "/", "--cert-status")[0] == 200
+    beside.write_bytes(site.authority.staple(cert, ends=timedelta(hours=2)))
+    site.hup("read again: certificates for clients")
+    until(lambda: "Next Update" in told("-tls1_3"), "there is one")
+    assert ends not in told("-tls1_3")
+    beside.write_bytes(site.authority.staple(cert, revoked=True))
+    site.hup("a.ocsp is not sent: the certificate is revoked")
+    assert "OCSP response: no response sent" in told("-tls1_3")
 
 
 def test_sessions_resume_wherever_the_client_gets(site: Site) -> None:
