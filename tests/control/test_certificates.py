@@ -332,8 +332,6 @@ def test_folder_that_cannot_be_read_takes_nothing_away(authority: Authority, fol
 @pytest.mark.parametrize(
     ("certificates", "more", "line"),
     [
-        ([], {}, "tls.certificates: expected at least one, for listen has tls:"),
-        ([PAIR], {"default": "b.example"}, "tls.default: no certificate is for b.example"),
         ([PAIR], {"ciphers": "BEST"}, "tls.ciphers: expected a list of OpenSSL's names of suites"),
         (
             [PAIR, {"cert": "a.pem", "key": "a.key", "client": {"verify": "require", "ca": "CA"}}],
@@ -351,6 +349,18 @@ def test_whole_that_is_refused(
     keyring, problems, _ = read_keyring(settings(*certificates, **more))
     assert keyring is None
     assert problems == [line]
+
+
+def test_certificates_may_be_in_the_store_alone(authority: Authority, folder: Path) -> None:
+    """A warning says so, and the program starts."""
+    keyring, problems, warnings = read_keyring(settings(default="b.example"))
+    assert problems == []
+    assert keyring is not None
+    assert [line.partition(":")[0] for line in warnings] == ["tls.certificates", "tls.default"]
+    authority.issue("a", ("a.example",))
+    _, problems, warnings = read_keyring(settings(PAIR, default="b.example"))
+    assert (problems, len(warnings)) == ([], 1)
+    assert "b.example" in warnings[0]
 
 
 @pytest.mark.parametrize("default", ["a.example", "A.Example", "x.b.example"])

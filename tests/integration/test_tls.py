@@ -430,6 +430,8 @@ def test_new_files_under_load(site: Site) -> None:
         secret = key.read_text()
         key.write_text(secret.replace("A", "B"))
         site.hup("expected the key of ")
+        about = site.program.call("GET", "/status")[1]["certificates"]
+        assert (about["files"], "expected the key of " in about["refused"][0]) == (1, True)
         assert site.connect().getpeercert(True) == after
         ask(kept)
         key.write_text(secret)
