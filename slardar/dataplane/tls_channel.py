@@ -34,11 +34,11 @@ from slardar.dataplane.steps import Arrival
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import Bytes, ChannelProtocol
-from slardar.http1.tls import TlsFacts
+from slardar.http1.tls import TlsFacts, subject_of
 from slardar.model.listener import ListenerSpec
 from slardar.model.tls import ALPN_HTTP
 
-__all__ = ["TlsChannel", "subject_of"]
+__all__ = ["TlsChannel"]
 
 _HELLO: Final = 0
 _SHAKING: Final = 1
@@ -46,19 +46,6 @@ _OPEN: Final = 2
 _PLAIN: Final = 3
 
 _HTTP: Final = ALPN_HTTP.encode("ascii")
-#: Names of a subject's parts: of RFC 4514 3, and the usual one for an address of e-mail.
-_SHORT: Final = {
-    "commonName": "CN",
-    "countryName": "C",
-    "domainComponent": "DC",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "stateOrProvinceName": "ST",
-    "streetAddress": "STREET",
-    "userId": "UID",
-}
-_ESCAPED: Final = frozenset(b'"+,;<>\\=')
 
 
 @final
@@ -197,9 +184,14 @@ class TlsChannel(Channel):
         except OSError as error:
             self._fail(_reason(error))
             return
+        try:
+            subject = subject_of(self._ssl.getpeercert() or {})
+        except ValueError:
+            # A CA has signed names that are no text.
+            self._fail("the client's certificate cannot be read")
+            return
         self._state = _OPEN
-        subject = subject_of(self._ssl.getpeercert() or {})
-        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy)
+        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy, self._ssl)
         self._send_waiting()
         # Often the first request has come together with the end of the handshake.
         self._open()
@@ -386,28 +378,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
-
-
-def subject_of(certificate: dict[str, Any]) -> bytes:
-    """The subject of a certificate, of which Python's ``getpeercert`` has told, as a text of
-    RFC 4514: ``CN=client,O=Example``.  Empty for none.
-
-    All bytes are printable ASCII, so it may stand in a header.
-    """
-    parts = []
-    for names in reversed(certificate.get("subject", ())):
-        parts.append(b"+".join(_attribute(name, value) for name, value in names))
-    return b",".join(parts)
-
-
-def _attribute(name: str, value: str) -> bytes:
-    escaped = b"".join(
-        b"\\%02X" % byte if not 32 <= byte < 127 else b"\\" + bytes((byte,)) if byte in _ESCAPED
-        else bytes((byte,))
-        for byte in value.encode("utf-8", "replace")
-    )  # fmt: skip
-    if escaped[:1] in (b" ", b"#"):
-        escaped = b"\\" + escaped
-    if escaped[-1:] == b" ":
-        escaped = escaped[:-1] + b"\\ "
-    return _SHORT.get(name, name).encode("ascii", "replace") + b"=" + escaped

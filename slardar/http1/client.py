@@ -481,9 +481,7 @@ class ClientConnection(Downstream):
 
     def _take_tls(self, request: Request, tls: TlsFacts) -> bool:
         """Tell the request of its connection's TLS; True if it is not for this connection."""
-        request.tls = tls
-        if tls.subject:
-            request.lines.append(b"X-Client-Cert-Subject: " + tls.subject)
+        request.take_tls(tls)
         host = request.host
         return tls.name != host and self._host.is_misdirected(tls, host, self.listener)
 

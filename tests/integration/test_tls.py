@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -334,6 +335,59 @@ def test_certificates_of_clients(site: Site) -> None:
     assert status == 421
     # Names with the same demands may share a connection.
     assert site.curl("a.example", "/", "-H", "Host: x.w.example")[0] == 200
+
+
+PYTHON = """
+def on_request(request):
+    tls = request.tls
+    request.headers["X-Python"] = "none" if tls is None else f"{tls.version} {tls.sni}"
+    if request.client_cert is not None:
+        request.headers["X-Python-Cert"] = request.client_cert.fingerprint
+"""
+LUA = """
+    ngx.req.set_header("X-Lua", ngx.var.ssl_protocol)
+    ngx.req.set_header("X-Lua-Cert", ngx.var.ssl_client_fingerprint)
+    ngx.req.set_header("X-Lua-Mail", request.client_cert and request.client_cert.emails[1])
+"""
+
+
+def test_hooks_see_tls(site: Site) -> None:
+    """Of every connection what belongs to it, also of one that resumes; and none where there is
+    none."""
+    cert, key = site.authority.issue("alice", ("alice", "alice@a.example"))
+    data = ssl.PEM_cert_to_DER_cert(cert.read_text())
+    site.write(client={"verify": "optional", "ca": str(site.authority.file)})
+    site.start("1")
+    for name, text in (("python/script.a.example", PYTHON), ("lua/script.a.example", LUA)):
+        for method in ("POST", "PUT"):
+            assert site.program.call(method, f"/{name}", text)[0] == 200
+    identity = ("--cert", str(cert), "--key", str(key))
+    _, text = site.curl("a.example", "/", *identity, "--tls-max", "1.2")
+    for line in (
+        "X-Python: TLSv1.2 a.example",
+        f"X-Python-Cert: {hashlib.sha256(data).hexdigest()}",
+        "X-Lua: TLSv1.2",
+        f"X-Lua-Cert: {hashlib.sha1(data).hexdigest()}",
+        "X-Lua-Mail: alice@a.example",
+    ):
+        assert line in text
+    _, text = site.curl()
+    assert "X-Python: TLSv1.3 a.example" in text
+    assert "-Cert" not in text
+    _, text = curl(f"http://127.0.0.1:{site.program.port}/", "-H", "Host: a.example")
+    assert "X-Python: none" in text
+    assert "X-Lua" not in text
+    context = site.context(maximum_version=ssl.TLSVersion.TLSv1_2)
+    context.load_cert_chain(cert, key)
+    first = site.connect(context=context)
+    ask(first)
+    again = context.wrap_socket(site.plain(), server_hostname="a.example", session=first.session)
+    assert again.session_reused
+    assert b"X-Lua-Mail: alice@a.example" in ask(again)
+    again.close()
+    status, found = site.program.call("GET", "/explain?host=a.example&path=/")
+    assert status == 200
+    assert "+ X-Python: none" in json.dumps(found)
 
 
 def test_certificates_of_clients_by_listener(site: Site) -> None:
