@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from slardar.model.listener import UNNAMED, ListenerSpec
 from slardar.model.tls import ALPN_HTTP, ClientPolicy, Keyring, Pair, stricter
 
-__all__ = ["Served", "TlsContexts", "load_pair", "make_context"]
+__all__ = ["Served", "TlsContexts", "is_address", "load_pair", "make_context"]
 
 #: Contexts that are kept.  One takes about 20 KB (measured), and 1 to 2 ms to make.
 AT_MOST: Final = 256
@@ -124,6 +124,18 @@ class TlsContexts:
         """What a client of ``listener`` has to show for ``name``."""
         return self._policy(self._known(name), listener)
 
+    def has(self, name: str) -> bool:
+        """Whether clients that ask for ``name`` get a certificate that is for it.
+
+        Those that ask for an address name no server (RFC 6066 3), and get the default.
+        """
+        names = self._names
+        if is_address(name):
+            found = names.get(name)
+            known = self._known("")
+            return found is not None and known is not None and names[known] == found
+        return name in names or _wildcard(name) in names
+
     def _policy(self, known: str | None, listener: ListenerSpec) -> ClientPolicy:
         """The same, for a name as a certificate has it; ``None`` for one without."""
         keyring = self._keyring
@@ -210,6 +222,11 @@ def _wildcard(name: str) -> str:
     """The wildcard that is for ``name``; empty if none can be."""
     _, dot, rest = name.partition(".")
     return "*." + rest if dot else ""
+
+
+def is_address(host: str) -> bool:
+    """Whether a host, as it is looked up, is an address."""
+    return ":" in host or (host[-1:].isdigit() and host.replace(".", "").isdigit())
 
 
 def _terms(keyring: Keyring) -> tuple[str, str]:

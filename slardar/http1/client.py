@@ -27,6 +27,7 @@ from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.forwarded import settle
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.heads import CHUNKED, BadMessage
+from slardar.http1.https import add_hsts, asked_host
 from slardar.http1.interfaces import (
     Bytes,
     ChannelBase,
@@ -77,6 +78,7 @@ _LINGER_DRAINING: Final = 2.0
 _PROBE_SECONDS: Final = 1
 #: RFC 9110 15.5.20.
 _MISDIRECTED: Final = "the connection was not made for this host: certificates of clients differ"
+_USE_HTTPS: Final = "this host is served over https"
 #: How every reply begins, whatever it will be: what such a client may be sent early.
 _BEGINNING: Final = b"HTTP/1.1 "
 
@@ -440,6 +442,8 @@ class ClientConnection(Downstream):
         if not length:
             self._state = _WAIT
             channel.deadline = 0.0
+            if host.redirects and self._redirect(request):
+                return
             if misdirected:
                 self.refuse(421, _MISDIRECTED)
                 return
@@ -451,6 +455,8 @@ class ClientConnection(Downstream):
         self._body = ChunkedDecoder(400) if length == CHUNKED else length
         self._body_size = 0
         self._held = self._awaited = False
+        if host.redirects and self._redirect(request):
+            return
         if misdirected:
             self.refuse(421, _MISDIRECTED)
             return
@@ -478,6 +484,24 @@ class ClientConnection(Downstream):
             data, self._buffer = self._buffer, b""
             if data:
                 self._body_arrived(data)
+
+    def _redirect(self, request: Request) -> bool:
+        """Send a request that has come without TLS to https, if its host is served there.
+
+        A trusted proxy may have spoken TLS with the client.
+        """
+        if self.channel.tls is not None or request.forwarded_proto == b"https":
+            return False
+        host = self._host
+        place = host.https_place(self, request)
+        if not place:
+            return False
+        reply, body = host.own_reply(self, request, 308, _USE_HTTPS, None, None)
+        reply.add_header_lines([b"Location: " + place])
+        if self._state == _BODY:
+            self._skip_body()
+        self.start_reply(reply, body, True)
+        return True
 
     def _take_tls(self, request: Request, tls: TlsFacts) -> bool:
         """Tell the request of its connection's TLS; True if it is not for this connection."""
@@ -700,6 +724,8 @@ class ClientConnection(Downstream):
         else:
             # HTTP/1.0 knows no chunks: the end of the connection is the end.
             self._keep_alive = False
+        if channel.tls is not None and self._host.hsts:
+            add_hsts(lines, self._host, asked_host(request))
         if status == 426 and reply.upgrade is not None:
             # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
             lines.append(b"Connection: Upgrade\r\nUpgrade: " + reply.upgrade)
@@ -888,6 +914,10 @@ class ClientConnection(Downstream):
         host = self._host
         host.refused(status)
         reply, body = error_reply(status, message)
+        tls = self.channel.tls
+        if tls is not None and host.hsts:
+            # The name of the handshake is all that is known of the host.
+            add_hsts(reply.lines, host, tls.name)
         reply.lines += (b"Content-Length: %d" % len(body), b"Connection: close", b"", body)
         data = b"\r\n".join(reply.lines)
         self.channel.write(data)

@@ -337,6 +337,66 @@ def test_certificates_of_clients(site: Site) -> None:
     assert site.curl("a.example", "/", "-H", "Host: x.w.example")[0] == 200
 
 
+def location(url: str, *words: str) -> tuple[int, str]:
+    """The status of a reply, and the place to which it sends a client."""
+    status, text = curl(url, "--dump-header", "-", "--output", "/dev/null", *words)
+    found = re.search(r"(?im)^location: (\S+)\r?$", text)
+    return status, "" if found is None else found[1]
+
+
+def test_redirect_to_https(site: Site) -> None:
+    """curl follows it, with its body; names without a certificate are served as before; and HUP
+    takes both keys."""
+    site.write(redirect=True, hsts={"max_age": 300, "subdomains": True})
+    site.start("2")
+    plain = site.program.port
+    here = ("--resolve", f"*:{plain}:127.0.0.1", "--resolve", f"*:{site.port}:127.0.0.1")
+
+    def asked(name: str, path: str = "/", *words: str) -> tuple[int, str]:
+        return location(f"http://{name}:{plain}{path}", *here, *words)
+
+    secure = f":{site.port}"
+    assert asked("a.example", "/x?y=1") == (308, f"https://a.example{secure}/x?y=1")
+    assert asked("x.w.example") == (308, f"https://x.w.example{secure}/")
+    # The client sees other ports than there are.
+    assert asked("a.example", "/", "-H", "Host: a.example") == (308, "https://a.example/")
+    assert asked("b.example") == (200, "")
+    trusting = ("--location", "--cacert", str(site.authority.file), *here)
+    url = f"http://a.example:{plain}/in"
+    assert curl(url, *trusting, "-X", "PUT", "--data", "hello") == (200, "5 bytes")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert text.count("\nStrict-Transport-Security: max-age=300; includeSubDomains\n") == 1
+    _, text = site.curl("a.example", "/", "--dump-header", "-", "-H", "Host: none.example")
+    assert text.startswith("HTTP/1.1 502 ")
+    assert "Strict-Transport-Security" not in text
+    # A browser never believes it without TLS.
+    _, text = curl(url.replace("a.example", "b.example"), *here, "--dump-header", "-")
+    assert "Strict-Transport-Security" not in text
+
+    def logged() -> list[Any]:
+        lines = (site.folder / "access.log").read_text().splitlines()
+        return [one["error"] for one in map(json.loads, lines) if one["status"] == 308]
+
+    until(lambda: len(logged()) >= 4, "the access log has all")
+    assert set(logged()) == {"this host is served over https"}
+
+    def refused() -> bool:
+        _, text = curl(f"http://127.0.0.1:{site.program.control}/metrics")
+        return bool(re.search(r'slardar_refused_total\{reason="https"\} [4-9]', text))
+
+    until(refused, "the redirects are counted")
+    site.write(redirect=9443, hsts=600)
+    site.hup("read again: tls.redirect, tls.hsts hold from now on")
+    until(lambda: asked("a.example")[1] == "https://a.example:9443/", "the port is taken")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert "\nStrict-Transport-Security: max-age=600\n" in text
+    site.write()
+    site.hup("read again: tls.redirect, tls.hsts hold from now on")
+    until(lambda: asked("a.example")[0] == 200, "nothing is redirected")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert "Strict-Transport-Security" not in text
+
+
 PYTHON = """
 def on_request(request):
     tls = request.tls
