@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from twisted.application.service import Service
@@ -35,6 +36,7 @@ from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
 from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
+from slardar.control.expiry import ExpiryWatch
 from slardar.control.http import make_site
 from slardar.control.port import ControlPort
 from slardar.control.tickets import TicketRotation
@@ -72,7 +74,7 @@ _AT_START = ("listen", "control", "workers", "store", "store_copy", "hooks", "me
 #: Settings that a process also takes with HUP.
 _WITH_HUP = (
     *("timeouts", "limits", "health", "history", "access_log"),
-    *("trusted", "forwarded"),
+    *("trusted", "forwarded", "tls.redirect", "tls.hsts"),
 )
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
@@ -172,8 +174,11 @@ class SlardarService(Service):
         #: The certificate of the control channels.
         self._tls = _control_tls(settings.control)
         self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
-        #: The certificates for clients.
-        self._keyring = _first_keyring(settings, certificates)
+        #: The certificates for clients, of files.
+        self._keyring = self.actions.certificates.keyring = _first_keyring(settings, certificates)
+        self._expiry = ExpiryWatch(
+            reactor, self.actions.certificates.in_use, self.actions.clock, self.events.publish
+        )
         #: The keys of session tickets; ``None`` if they are not shared.
         self._tickets: TicketRotation | None = None
         self._places: list[str] = []
@@ -263,6 +268,7 @@ class SlardarService(Service):
         else:
             await self._take_over(before)
         self._serves = True
+        self._expiry.start()
         _log.info(
             "slardar {version} is running ({build})", version=__version__, build=describe_build()
         )
@@ -507,7 +513,7 @@ class SlardarService(Service):
         before, self._settings = self._settings, settings
 
         def changed(keys: tuple[str, ...]) -> list[str]:
-            return [key for key in keys if getattr(before, key) != getattr(settings, key)]
+            return [key for key in keys if attrgetter(key)(before) != attrgetter(key)(settings)]
 
         taken, waiting = changed(_WITH_HUP), changed(_AT_START)
         if taken:
@@ -543,6 +549,7 @@ class SlardarService(Service):
         except Exception:
             _log.failure("the certificates were not read again")
             return
+        self.actions.certificates.refused = () if found is None else tuple(found.problems)
         if found is None:
             keyring = Keyring()
         else:
@@ -552,7 +559,7 @@ class SlardarService(Service):
                 _log.warn("{line}", line=line)
             keyring = self._keyring if found.keyring is None else found.keyring
         if keyring != self._keyring:
-            self._keyring = keyring
+            self._keyring = self.actions.certificates.keyring = keyring
             await self._plane.take_keyring(keyring)
             count = len(keyring.pairs)
             _log.info("read again: certificates for clients, {count} pairs", count=count)
@@ -592,6 +599,7 @@ class SlardarService(Service):
         served = self._serves
         listings = defer.ensureDeferred(self._listings.close())
         self._services.stop()
+        self._expiry.stop()
         if self._tickets is not None:
             self._tickets.stop()
         await defer.maybeDeferred(super().stopService)

@@ -235,7 +235,10 @@ class _Reader:
         default = keyring.default
         listens = any(one.tls for one in self._settings.listeners)
         if listens and not keyring.pairs and not self.problems:
-            problems.append("tls.certificates: expected at least one, for listen has tls:")
+            # They may be in the store, or come later.
+            self.warnings.append(
+                "tls.certificates: no file has one, so handshakes on tls: get those of the store"
+            )
         first: dict[str, Pair] = {}
         for pair in keyring.pairs:
             for name in pair.names:
@@ -245,7 +248,9 @@ class _Reader:
                     problems.append(f"tls.certificates: {name} has two settings of client: {files}")
         is_known = default in first or "*." + default.partition(".")[2] in first
         if default and not is_known and not self.problems:
-            problems.append(f"tls.default: no certificate is for {default}")
+            self.warnings.append(
+                f"tls.default: no certificate in files is for {default}; one of the store may be"
+            )
         try:
             make_context(keyring, ClientPolicy(), [])
         except ssl.SSLError:

@@ -179,6 +179,53 @@ async def _remove_setting(actions: Actions, call: ControlCall) -> Any:
     return await _done(call, actions.hook_settings.remove(call.arguments["key"], *call.by))
 
 
+async def _certificates(actions: Actions, call: ControlCall) -> Any:
+    found = await in_pieces(actions.certificates.all(), actions.history.turn)
+    return [one for one in found if all(name in call.names for name in one["names"])]
+
+
+def _certificate(actions: Actions, call: ControlCall) -> Any:
+    found = actions.certificates.one(call.arguments["name"])
+    _guard(call)(found["names"])
+    return found
+
+
+async def _set_certificate(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["name"]
+    certificates = actions.certificates
+    pair = certificates.check(name, _read_secret(call.body, f"certificates.{name}"))
+    guard = _guard(call)
+    guard(pair.names)
+    changed = await _done(call, certificates.set(name, pair, *call.by, guard))
+    warnings = certificates.warnings(name)
+    if not warnings:
+        return changed
+    return structs.replace(changed, headers={"X-Slardar-Warning": _header(warnings)})
+
+
+async def _remove_certificate(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["name"]
+    return await _done(call, actions.certificates.remove(name, *call.by, _guard(call)))
+
+
+def _read_secret(body: bytes, where: str) -> Any:
+    """A body as JSON.  Raises ConfigError, which quotes nothing of the body."""
+    try:
+        return read_json(body)
+    except PartlyReadError:
+        raise ConfigError(f"{where}: expected an object with cert and key, each once") from None
+
+
+def _guard(call: ControlCall) -> Callable[[Sequence[str]], None]:
+    """Refuses a certificate that is for other host names than those of the caller's token."""
+
+    def check(hosts: Sequence[str]) -> None:
+        if not all(host in call.names for host in hosts):
+            raise RefusedError(403, "expected a token for every host name of the certificate")
+
+    return check
+
+
 def _routes(actions: Actions, call: ControlCall) -> Any:
     return actions.routes()
 
@@ -601,6 +648,36 @@ OPERATIONS: tuple[Operation, ...] = (
         body="Object",
     ),
     _change("remove-service", "DELETE", "/service/NAME", _remove_service, "Remove a service.", _TO),
+    _question(
+        "certificates",
+        "/certificates",
+        _certificates,
+        "Every certificate for clients, of files and of the store; never a key.",
+        answer="Certificates",
+        is_filtered=True,
+    ),
+    _question(
+        "certificate",
+        "/certificate/NAME",
+        _certificate,
+        "One certificate of the store; never its key.",
+        answer="Certificate",
+    ),
+    _change(
+        "set-certificate",
+        "PUT",
+        "/certificate/NAME",
+        _set_certificate,
+        "Make or replace a certificate for clients, with its key.",
+        body="Pair",
+    ),
+    _change(
+        "remove-certificate",
+        "DELETE",
+        "/certificate/NAME",
+        _remove_certificate,
+        "Remove a certificate of the store.",
+    ),
     # A setting may be a secret.  It is no NAME: no hook is kept from reading it, so a token for
     # some names must not set it.
     _question(

@@ -25,6 +25,7 @@ __all__ = [
     "TicketKeys",
     "Verify",
     "stricter",
+    "written_pair",
 ]
 
 Verify = Literal["none", "optional", "require"]
@@ -74,7 +75,8 @@ _STRICTNESS: Final[Mapping[Verify, int]] = {"none": 0, "optional": 1, "require":
 class Pair(Struct, frozen=True):
     """A certificate and its key, in PEM."""
 
-    #: Where it is from, for people: the file of the certificate, or ``store: NAME``.
+    #: Where it is from, for people: the file of the certificate, ``store: NAME``, or ``acme: NAME``
+    #: for one of the store that a CA has issued by ACME.
     source: str
     #: The certificate, and after it those that lead to its CA.
     cert: str
@@ -94,6 +96,13 @@ class Pair(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"<Pair {self.source}>"
+
+
+def written_pair(pair: Pair) -> dict[str, str]:
+    """The value by which a store has a pair."""
+    kind, _, _ = pair.source.partition(": ")
+    origin = {"from": "acme"} if kind == "acme" else {}
+    return {"cert": pair.cert, "key": pair.key, **origin}
 
 
 class Challenges(Struct, frozen=True):

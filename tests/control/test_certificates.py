@@ -332,8 +332,6 @@ def test_folder_that_cannot_be_read_takes_nothing_away(authority: Authority, fol
 @pytest.mark.parametrize(
     ("certificates", "more", "line"),
     [
-        ([], {}, "tls.certificates: expected at least one, for listen has tls:"),
-        ([PAIR], {"default": "b.example"}, "tls.default: no certificate is for b.example"),
         ([PAIR], {"ciphers": "BEST"}, "tls.ciphers: expected a list of OpenSSL's names of suites"),
         (
             [PAIR, {"cert": "a.pem", "key": "a.key", "client": {"verify": "require", "ca": "CA"}}],
@@ -351,6 +349,18 @@ def test_whole_that_is_refused(
     keyring, problems, _ = read_keyring(settings(*certificates, **more))
     assert keyring is None
     assert problems == [line]
+
+
+def test_certificates_may_be_in_the_store_alone(authority: Authority, folder: Path) -> None:
+    """A warning says so, and the program starts."""
+    keyring, problems, warnings = read_keyring(settings(default="b.example"))
+    assert problems == []
+    assert keyring is not None
+    assert [line.partition(":")[0] for line in warnings] == ["tls.certificates", "tls.default"]
+    authority.issue("a", ("a.example",))
+    _, problems, warnings = read_keyring(settings(PAIR, default="b.example"))
+    assert (problems, len(warnings)) == ([], 1)
+    assert "b.example" in warnings[0]
 
 
 @pytest.mark.parametrize("default", ["a.example", "A.Example", "x.b.example"])
@@ -514,6 +524,25 @@ def test_key_that_others_can_read(authority: Authority, folder: Path, mode: int)
         (
             {"client": {"verify": "on"}},
             'tls.client.verify: expected none, optional or require, got "on"',
+        ),
+        ({"redirect": 0}, "tls.redirect: expected true, false or a port from 1 to 65535, got 0"),
+        (
+            {"redirect": "yes"},
+            'tls.redirect: expected true, false or a port from 1 to 65535, got "yes"',
+        ),
+        ({"hsts": "1y"}, 'tls.hsts: expected an object, got "1y"'),
+        ({"hsts": {}}, "tls.hsts.max_age: is missing"),
+        ({"hsts": -1}, "tls.hsts.max_age: expected an integer from 0 to 1099511627776, got -1"),
+        *(
+            (
+                {"hsts": {"preload": True, **more}},
+                "tls.hsts: expected subdomains and a max_age of at least 31536000 seconds, for"
+                " preload is true",
+            )
+            for more in (
+                {"max_age": 31536000},
+                {"max_age": 31535999, "subdomains": True},
+            )
         ),
         ({"min_version": "1.1"}, 'tls.min_version: expected "1.2" or "1.3", got "1.1"'),
         ({"cyphers": "x"}, 'tls.cyphers: unknown key (did you mean "ciphers"?)'),

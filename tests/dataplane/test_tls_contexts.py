@@ -377,12 +377,13 @@ def test_staple_is_that_of_the_certificate(
 def test_process_in_which_openssl_cannot_be_called(
     maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It serves; one line says that it shares nothing."""
+    """It serves; one line each says what it cannot do."""
 
     def fails() -> OpenSsl:
         raise NoOpenSslError("it is another one")
 
     monkeypatch.setattr(tls_contexts, "openssl", fails)
+    tls_contexts._tell_of_groups.cache_clear()
     contexts = TlsContexts()
     contexts.take(Keyring((maker.pair("a.example"), maker.pair("b.example"))))
     contexts.take_tickets(TicketKeys(b"current", b"former"))
@@ -390,7 +391,39 @@ def test_process_in_which_openssl_cannot_be_called(
         for name in ("a.example", "b.example"):
             assert contexts.find(name) is not None
     lines = [event["log_format"].format(**event) for event in events]
-    assert lines == ["sessions resume in this process only: it is another one"]
+    assert lines == [
+        "handshakes with OpenSSL's slowest groups for keys may take tenths of a second:"
+        " it is another one",
+        "sessions resume in this process only: it is another one",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("a.example", True),
+        ("x.w.example", True),
+        ("x.y.w.example", False),
+        ("w.example", False),
+        ("stored.example", True),
+        # The default serves them, with a certificate that is for others.
+        ("b.example", False),
+        ("", False),
+        # Who asks for an address gets the default.
+        ("192.0.2.1", True),
+        ("192.0.2.2", False),
+        ("2001:db8::1", True),
+        ("2001:db8::2", False),
+    ],
+)
+def test_names_that_have_a_certificate(maker: Maker, name: str, has: bool) -> None:
+    """Exact or by a wildcard, and never by default alone."""
+    contexts = TlsContexts()
+    default = maker.pair("a.example", "192.0.2.1", "2001:db8::1")
+    other = maker.pair("*.w.example", "192.0.2.2", "2001:db8::2")
+    contexts.take(Keyring((default, other), "a.example"))
+    contexts.take_stored({"s": maker.pair("stored.example")})
+    assert contexts.has(name) == has
 
 
 KINDS: tuple[Verify, ...] = ("none", "optional", "require")
@@ -535,3 +568,26 @@ def _descriptors() -> list[str]:
                 pass
 
     return sorted(name for name in names() if "memfd" in name)
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize(
+    ("group", "serves"),
+    [("X25519", True), ("P-256", True), ("P-384", True), ("P-521", False), ("ffdhe8192", False)],
+)
+def test_groups_that_a_client_may_use(
+    maker: Maker, client: ssl.SSLContext, version: str, group: str, serves: bool
+) -> None:
+    """None that makes the server calculate for a tenth of a second."""
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example", rsa=True),)))
+    served = contexts.find("a.example")
+    assert served is not None
+    calls = openssl()
+    calls.limit_groups(calls.pointer(client), group.encode())
+    client.maximum_version = ssl.TLSVersion[version]
+    if serves:
+        assert shake(served, client, "a.example")
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.shared|no.suitable"):
+            shake(served, client, "a.example")
