@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from slardar.config import Settings, TlsCertificate, TlsClient
 from slardar.dataplane.tls_contexts import load_pair, make_context
 from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair
+from slardar.tls_files import blocks
 
 __all__ = ["Found", "read_keyring"]
 
@@ -232,8 +233,8 @@ def _read_pair(trial: ssl.SSLContext, cert: str, key: str, policy: int) -> Pair:
     # Only the blocks: the private key must not travel twice, nor notes at all.
     pair = Pair(
         cert,
-        _blocks(cert_text, "CERTIFICATE"),
-        _blocks(key_text, "PRIVATE KEY"),
+        blocks(cert_text, "CERTIFICATE"),
+        blocks(key_text, "PRIVATE KEY"),
         names,
         kind,
         int(first.not_valid_after_utc.timestamp()),
@@ -282,18 +283,3 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
         attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         names = [str(one.value) for one in attributes]
     return tuple(dict.fromkeys(name.lower().rstrip(".") for name in names if name))
-
-
-def _blocks(text: str, kind: str) -> str:
-    """The blocks of a PEM text whose kind ends with ``kind``."""
-    lines: list[str] = []
-    inside = False
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped.startswith("-----BEGIN ") and stripped.endswith(f"{kind}-----"):
-            inside = True
-        if inside:
-            lines.append(stripped)
-        if stripped.startswith("-----END "):
-            inside = False
-    return "\n".join(lines) + "\n"
