@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from slardar.dataplane.proxy import DataPlane
 from slardar.model.live import Live, ServerLive
 from slardar.model.parse import parse_upstream
 from slardar.model.snapshot import Snapshot
+from tests.certificates import Authority
 
 __all__ = ["Client", "Origin", "Reply", "Served", "Wire", "in_thread", "reply", "wait_for"]
 
@@ -252,7 +254,20 @@ def answer_all(connection: Connection) -> None:
 class Origin:
     """A server on a port that the kernel chose; each connection runs ``script``."""
 
-    def __init__(self, script: Script = answer_all, name: str = "origin", host: str = "127.0.0.1"):
+    def __init__(
+        self,
+        script: Script = answer_all,
+        name: str = "origin",
+        host: str = "127.0.0.1",
+        authority: Authority | None = None,
+    ) -> None:
+        #: With an authority, which signs its certificate, it is spoken to over TLS.
+        self.tls: dict[str, Any] | None = None
+        self._context: ssl.SSLContext | None = None
+        if authority is not None:
+            self.tls = {"ca": authority.file.read_text(), "server_name": host}
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(*authority.issue(host.replace(":", "-"), (host,)))
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listener = socket.create_server((host, 0), family=family, backlog=1024)
         self.host = host
@@ -270,7 +285,8 @@ class Origin:
     @property
     def server(self) -> dict[str, Any]:
         """Its entry in an upstream."""
-        return {"host": self.host, "port": self.port}
+        found: dict[str, Any] = {"host": self.host, "port": self.port}
+        return found if self.tls is None else {**found, "tls": self.tls}
 
     @property
     def open_connections(self) -> int:
@@ -291,6 +307,10 @@ class Origin:
 
     def _serve(self, connection: Connection) -> None:
         try:
+            if self._context is not None:
+                # A reset would take with it what waits behind tickets for sessions.
+                connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.sock = self._context.wrap_socket(connection.sock, server_side=True)
             with connection.sock:
                 self.script(connection)
         except (BrokenPipeError, ConnectionResetError):

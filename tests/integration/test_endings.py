@@ -16,6 +16,7 @@ import pytest
 import pytest_twisted
 
 from slardar.config import Limits, Timeouts
+from tests.certificates import Authority
 from tests.dataplane.test_hooks import engine_of
 from tests.hooks.kit import hook, hooks
 from tests.integration.sockets import (
@@ -35,13 +36,21 @@ MakeOrigin = Callable[..., Origin]
 MADE = {"hooked": (403, b"no"), "nobody": (502, b"no upstream")}
 
 
+#: Runs a test with servers that are spoken to in the clear, and over TLS.
+BOTH = pytest.mark.parametrize("origin", ["plain", "tls"], indirect=True)
+
+
 @pytest.fixture
-def origin() -> Iterator[MakeOrigin]:
+def origin(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeOrigin]:
     """Makes servers that end with the test."""
     origins: list[Origin] = []
+    is_secured = getattr(request, "param", "plain") == "tls"
+    authority = Authority(tmp_path_factory.mktemp("ca")) if is_secured else None
 
     def make(*arguments: Any, **named: Any) -> Origin:
-        origins.append(Origin(*arguments, **named))
+        origins.append(Origin(*arguments, authority=authority, **named))
         return origins[-1]
 
     yield make
@@ -250,6 +259,7 @@ def _serve_refusers(served: Served, origin: MakeOrigin) -> None:
     served.put("early", origin(_early))
 
 
+@BOTH
 @pytest.mark.parametrize("who", REFUSERS)
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @in_thread
@@ -294,6 +304,7 @@ def test_refused_upload_of_a_slow_client(hasty: Served, origin: MakeOrigin, who:
         wait_for(lambda: hasty.statistic("connections") == 0)
 
 
+@BOTH
 @pytest.mark.parametrize("expect", [True, False])
 @pytest.mark.parametrize("who", REFUSERS)
 @in_thread
@@ -324,6 +335,7 @@ def test_refused_upload_by_curl(
         assert sent == "0"
 
 
+@BOTH
 @pytest.mark.parametrize("who", REFUSERS)
 @in_thread
 def test_client_that_waited_and_sends_all_the_same(
@@ -377,6 +389,7 @@ def test_silent_server_is_left_though_the_client_waits_for_its_word(
     assert [hasty.live_of(one).failures for one in (first, second)] == [1, 0]
 
 
+@BOTH
 @pytest.mark.parametrize(
     "rubbish",
     [b"\x15\x03\x01\0\x02", b"220 mail\r\n", b"HTTP/1.1 200 OK\nX: y\n\n", b"<"],
