@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.handshakes import MARK
-from benchmarks.pair import client_environment
+from benchmarks.pair import HOST, client_environment
 from benchmarks.processes import LOOPBACK, Cores, pinned
 from benchmarks.procfs import core_busy, cpu_of
 from benchmarks.proxies import ROOT, Running
@@ -136,7 +136,9 @@ def run_load(series: Series, running: Running, seconds: int, cores: frozenset[in
     else:
         command = ["wrk", "-t1", f"-c{series.connections}", f"-d{seconds}s"]
         command += ["--timeout", "10s", "--latency", "-s", str(SCRIPT)]
-        command += [f"{'https' if series.tls else 'http'}://{LOOPBACK}:{port}", "--", series.path]
+        # Clients name the host in TLS, as in the request.
+        url = f"https://{HOST}:{port}" if series.tls else f"http://{LOOPBACK}:{port}"
+        command += [url, "--", series.path]
         if series.close:
             command.append("close")
     try:

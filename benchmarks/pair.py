@@ -40,7 +40,7 @@ def make_pair(folder: Path) -> Path:
     key, cert = folder / "bench.key", folder / "bench.crt"
     command = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-nodes", "-days", "30", "-subj", f"/CN={HOST}", "-keyout", str(key)]
-    # wrk names the address as its server.
+    # The address is for clients that name no server.
     command += ["-addext", f"subjectAltName=DNS:{HOST},IP:127.0.0.1", "-out", str(cert)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     if ran.returncode:
