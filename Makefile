@@ -24,7 +24,7 @@ TEST_PACKAGES := chromium curl etcd-server haproxy iproute2 libnginx-mod-http-lu
 # A machine that has another Docker keeps it: Debian's would take its place.
 TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)
 SOAK_PACKAGES := nginx wrk
-BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
+BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx openssl wrk
 
 .PHONY: help run check test lint format bench bench-balance bench-failover bench-health bench-hooks bench-stores soak docs clean
 
