@@ -269,6 +269,20 @@ class ReturnRoutes(OperationCommand):
     arguments: ClassVar = [*_OF_CHANGES]
 
 
+class Compare(OperationCommand):
+    """What :class:`Apply` would change; ``body`` is JSON."""
+
+    operation = "compare"
+    arguments: ClassVar = [_BODY, _PARAMETERS]
+
+
+class Apply(OperationCommand):
+    """Serve the upstreams, services and routes of ``body``, in JSON, as one change."""
+
+    operation = "apply"
+    arguments: ClassVar = [_BODY, *_OF_CHANGES]
+
+
 class GetHistory(OperationCommand):
     """Who has changed what, newest first."""
 

@@ -19,6 +19,7 @@ from slardar.config import Settings
 from slardar.control.changes import ApplyError, MovedError, Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import Configuration
+from slardar.control.declared import DeclaredActions
 from slardar.control.history import HistoryActions
 from slardar.control.hook_settings import HookSettingActions
 from slardar.control.hooks import HookActions
@@ -66,12 +67,15 @@ class Actions(Configuration):
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
         #: The operations on hooks.
         self.hooks = HookActions(self)
+        #: What ``/status`` shows of TLS to clients; ``None`` without it.
+        self.tls: Mapping[str, Any] | None = None
         #: What has happened, for those who ask; ``None`` if nobody can.
         self.events: EventLog | None = None
         #: The operations on services.
         self.services = ServiceActions(self)
         #: The operations on settings of hooks.
         self.hook_settings = HookSettingActions(self)
+        self.declared = DeclaredActions(self)
         #: The operations on the history.
         self.history = HistoryActions(self)
 
@@ -122,6 +126,7 @@ class Actions(Configuration):
             self.origins(),
             self.service_watch.shown(),
             shown_store(self.store, self.store_url, self.store_trouble, self.clock()),
+            self.tls,
         )
 
     def metrics(self) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,13 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtensionOID, NameOID
 
 from slardar.config import Settings, TlsCertificate, TlsClient
 from slardar.dataplane.tls_contexts import load_pair, make_context
-from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair
+from slardar.errors import SlardarError
+from slardar.model.certificate import host_names
+from slardar.model.listener import ListenerSpec
+from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair, stricter
 
-__all__ = ["Found", "read_keyring"]
+__all__ = ["Found", "CertificateError", "checked_pair", "read_keyring"]
 
 #: Files in a folder that are taken for certificates; the key is beside them.
 _CERTIFICATES: Final = (".pem", ".crt", ".cer")
@@ -44,17 +46,21 @@ class Found(NamedTuple):
     warnings: list[str]
 
 
-class _Wrong(Exception):
-    """A file cannot be used; the text says why, without any of its content."""
+class CertificateError(SlardarError):
+    """A certificate or its key cannot be used; the text says why, without any of their content."""
 
 
-def read_keyring(settings: Settings, before: Keyring | None = None) -> Found:
-    """Read and check the files of ``tls``.
+def read_keyring(
+    settings: Settings, before: Keyring | None = None, open_now: Iterable[ListenerSpec] = ()
+) -> Found:
+    """Read and check the files of ``tls``, and those of listeners.
 
-    Of a file with a mistake, its pair in ``before`` is kept.  It reads files, so it blocks,
-    and may be called in a thread.
+    ``open_now`` are listeners that are open, besides those of the settings: ``listen`` may
+    have changed, which is taken with a start only.  Of a file with a mistake, its pair in
+    ``before`` is kept.  It reads files, so it blocks, and may be called in a thread.
     """
-    reader = _Reader(settings, before)
+    listeners = {one.id: one for one in (*open_now, *settings.listeners)}
+    reader = _Reader(settings, before, tuple(listeners.values()))
     keyring = reader.read()
     whole = reader.check(keyring)
     reader.problems += whole
@@ -62,10 +68,14 @@ def read_keyring(settings: Settings, before: Keyring | None = None) -> Found:
 
 
 class _Reader:
-    def __init__(self, settings: Settings, before: Keyring | None) -> None:
+    def __init__(
+        self, settings: Settings, before: Keyring | None, listeners: tuple[ListenerSpec, ...]
+    ) -> None:
         self._settings = settings
+        self._listeners = listeners
         self._known = {} if before is None else {pair.source: pair for pair in before.pairs}
-        self._known_policies = () if before is None else before.policies
+        self._known_cas = {} if before is None else before.cas
+        self._cas: dict[str, str] = {}
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self._policies: list[ClientPolicy] = []
@@ -77,24 +87,51 @@ class _Reader:
         trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         for index, entry in enumerate(tls.certificates):
             where = f"tls.certificates[{index}]"
-            policy = 0 if entry.client is None else self._place(entry.client, where)
+            policy = 0
+            if entry.client is not None:
+                policy = self._place(self._policy(entry.client, f"{where}.client.ca"))
             for cert, key in self._files(entry, where):
                 pair = self._pair(trial, cert, key, policy, where)
                 if pair is not None:
                     pairs.append(pair)
         ciphers = INTERMEDIATE if tls.ciphers is None else tls.ciphers
+        listeners = self._of_listeners(pairs)
         return Keyring(
             tuple(pairs), (tls.default or "").lower(), tls.min_version, ciphers,
-            tuple(self._policies),
+            tuple(self._policies), listeners, self._cas,
         )  # fmt: skip
 
     # Clients' CAs.
 
-    def _place(self, client: TlsClient, where: str) -> int:
-        policy = self._policy(client, f"{where}.client.ca")
-        if policy not in self._policies:
-            self._policies.append(policy)
-        return self._policies.index(policy)
+    def _place(self, policy: ClientPolicy) -> int:
+        """The place of a policy that a name or a listener has of its own."""
+        own = self._policies[1:]
+        if policy in own:
+            return 1 + own.index(policy)
+        self._policies.append(policy)
+        return len(own) + 1
+
+    def _of_listeners(self, pairs: list[Pair]) -> dict[str, int]:
+        """The places of the policies of listeners, by their ids."""
+        names = {name: pair.policy for pair in pairs for name in pair.names if pair.policy}
+        found = {}
+        for one in self._listeners:
+            if one.verify is None:
+                continue
+            where = f"listen: {one.id}"
+            file = one.ca or self._settings.tls.client.ca
+            if file is None and one.verify != "none":
+                self.problems.append(f"{where}: expected ca=FILE, or tls.client.ca")
+            policy = self._policy(TlsClient(one.verify, file), where)
+            found[one.id] = self._place(policy)
+            for name, place in names.items():
+                both = stricter(self._policies[place], policy)
+                if both.verify != "none" and not both.ca and policy.ca:
+                    self.warnings.append(
+                        f"{where}: no certificate of a client is good for {name}, which has "
+                        "another CA"
+                    )
+        return found
 
     def _policy(self, client: TlsClient, where: str) -> ClientPolicy:
         if client.verify == "none" or client.ca is None:
@@ -103,17 +140,19 @@ class _Reader:
             text = _read(client.ca)
             if not x509.load_pem_x509_certificates(text.encode()):
                 raise ValueError
-        except _Wrong as problem:
+        except CertificateError as problem:
             self.problems.append(f"{where}: {problem}")
         except ValueError:
             self.problems.append(f"{where}: expected certificates in PEM in {client.ca}")
         else:
+            self._cas[client.ca] = text
             return ClientPolicy(client.verify, text)
-        # As long as the file is wrong nobody is let in, unless a former one is known.
-        for known in self._known_policies:
-            if known.verify == client.verify:
-                return known
-        return ClientPolicy(client.verify)
+        # As long as the file is wrong nobody is let in, unless what was in it is known.
+        known = self._known_cas.get(client.ca)
+        if known is None:
+            return ClientPolicy(client.verify)
+        self._cas[client.ca] = known
+        return ClientPolicy(client.verify, known)
 
     # Pairs.
 
@@ -144,7 +183,7 @@ class _Reader:
     ) -> Pair | None:
         try:
             pair = _read_pair(trial, cert, key, policy)
-        except _Wrong as problem:
+        except CertificateError as problem:
             self.problems.append(f"{where}: {problem}")
             known = self._known.get(cert)
             if known is None:
@@ -164,7 +203,7 @@ class _Reader:
     def check(self, keyring: Keyring) -> list[str]:
         """What is wrong with the keyring as a whole."""
         problems = []
-        names, default = keyring.by_name(), keyring.default
+        default = keyring.default
         listens = any(one.tls for one in self._settings.listeners)
         if listens and not keyring.pairs and not self.problems:
             problems.append("tls.certificates: expected at least one, for listen has tls:")
@@ -175,7 +214,7 @@ class _Reader:
                 if other.policy != pair.policy:
                     files = f"{other.source} and {pair.source}"
                     problems.append(f"tls.certificates: {name} has two settings of client: {files}")
-        is_known = default in names or "*." + default.partition(".")[2] in names
+        is_known = default in first or "*." + default.partition(".")[2] in first
         if default and not is_known and not self.problems:
             problems.append(f"tls.default: no certificate is for {default}")
         try:
@@ -190,9 +229,9 @@ def _read(path: str) -> str:
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE + 1)
     except OSError as error:
-        raise _Wrong(f"cannot read {path}: {error.strerror}") from None
+        raise CertificateError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > _MAX_FILE:
-        raise _Wrong(f"{path} has more than {_MAX_FILE} bytes")
+        raise CertificateError(f"{path} has more than {_MAX_FILE} bytes")
     try:
         return data.decode("ascii")
     except UnicodeDecodeError:
@@ -203,47 +242,68 @@ def _read(path: str) -> str:
 def _read_pair(trial: ssl.SSLContext, cert: str, key: str, policy: int) -> Pair:
     cert_text = _read(cert)
     key_text = cert_text if key == cert else _read(key)
+    return checked_pair(cert, cert_text, key_text, policy, (cert, key), trial)
+
+
+def checked_pair(
+    source: str,
+    cert_text: str,
+    key_text: str,
+    policy: int = 0,
+    places: tuple[str, str] | None = None,
+    trial: ssl.SSLContext | None = None,
+) -> Pair:
+    """The pair of a certificate and a key in PEM, once all of it has been checked.
+
+    ``source`` and ``policy`` are those of the pair.  ``places`` is what errors call the two
+    texts: ``source`` for both, if it is not given.  Whoever checks many pairs gives them one
+    context for trials.  Raises CertificateError.
+    """
+    cert, key = (source, source) if places is None else places
     try:
         first = x509.load_pem_x509_certificate(cert_text.encode())
     except ValueError:
-        raise _Wrong(f"expected a certificate in PEM in {cert}") from None
+        raise CertificateError(f"expected a certificate in PEM in {cert}") from None
     try:
         private: Any = load_pem_private_key(key_text.encode(), None)
     except TypeError:
-        raise _Wrong(f"the key in {key} has a password") from None
+        raise CertificateError(f"the key in {key} has a password") from None
     except (ValueError, UnsupportedAlgorithm):
         about = " beside it or in it" if key == cert else f" in {key}"
-        raise _Wrong(f"expected the key of {cert}{about} in PEM") from None
+        raise CertificateError(f"expected the key of {cert}{about} in PEM") from None
     if _public(private.public_key()) != _public(first.public_key()):
-        raise _Wrong(f"the key in {key} is not that of the certificate in {cert}")
+        raise CertificateError(f"the key in {key} is not that of the certificate in {cert}")
     now = datetime.now(timezone.utc)
-    if first.not_valid_after_utc <= now:
-        raise _Wrong(f"the certificate in {cert} expired on {first.not_valid_after_utc:%Y-%m-%d}")
-    if first.not_valid_before_utc > now:
-        raise _Wrong(f"the certificate in {cert} begins on {first.not_valid_before_utc:%Y-%m-%d}")
-    names = _names(first)
+    ends, begins = first.not_valid_after_utc, first.not_valid_before_utc
+    if ends <= now:
+        raise CertificateError(f"the certificate in {cert} expired on {ends:%Y-%m-%d}")
+    if begins > now:
+        raise CertificateError(f"the certificate in {cert} begins on {begins:%Y-%m-%d}")
+    names = host_names(first)
     if not names:
-        raise _Wrong(f"the certificate in {cert} has no name")
+        raise CertificateError(f"the certificate in {cert} has no name")
     kind = _kind(private)
     if kind == "rsa" and private.key_size < _LEAST_RSA:
-        raise _Wrong(
+        raise CertificateError(
             f"the key in {key} has {private.key_size} bits, expected {_LEAST_RSA} at least"
         )
     # Only the blocks: the private key must not travel twice, nor notes at all.
     pair = Pair(
-        cert,
+        source,
         _blocks(cert_text, "CERTIFICATE"),
         _blocks(key_text, "PRIVATE KEY"),
         names,
         kind,
-        int(first.not_valid_after_utc.timestamp()),
+        int(ends.timestamp()),
         policy,
     )
+    if trial is None:
+        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         load_pair(trial, pair.cert, pair.key)
     except ssl.SSLError as error:
         reason = (error.reason or "it cannot be used").lower().replace("_", " ")
-        raise _Wrong(f"OpenSSL refuses {cert}: {reason}") from None
+        raise CertificateError(f"OpenSSL refuses {cert}: {reason}") from None
     return pair
 
 
@@ -264,24 +324,7 @@ def _kind(key: Any) -> str:
     for name, cls in _KINDS.items():
         if isinstance(key, cls):
             return name
-    raise _Wrong("the key is of a kind that TLS does not use")
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The names of hosts that it is for: if it lists none, its common name."""
-    try:
-        extension: Any = certificate.extensions.get_extension_for_oid(
-            ExtensionOID.SUBJECT_ALTERNATIVE_NAME
-        ).value
-        names = list(extension.get_values_for_type(x509.DNSName))
-        # A client that goes to an address names no server; ``default`` may name this one.
-        names += [str(address) for address in extension.get_values_for_type(x509.IPAddress)]
-    except (x509.ExtensionNotFound, ValueError):
-        names = []
-    if not names:
-        attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        names = [str(one.value) for one in attributes]
-    return tuple(dict.fromkeys(name.lower().rstrip(".") for name in names if name))
+    raise CertificateError("the key is of a kind that TLS does not use")
 
 
 def _blocks(text: str, kind: str) -> str:

@@ -113,8 +113,9 @@ class HistoryActions:
         """Make a new version of what was set through control channels at ``version``.
 
         What the file says is not part of this, so the file's present values count for all that was
-        not set then.  Raises NotFoundError if the version is not known any more, ConfigError if a
-        part of it cannot be served any more, and what other changes raise: nothing has changed
+        not set then.  Certificates stay as they are now: one that has expired since or was revoked
+        must not come back.  Raises NotFoundError if the version is not known any more, ConfigError
+        if a part of it cannot be served any more, and what other changes raise: nothing has changed
         then.
         """
         configuration = self._configuration

@@ -308,6 +308,26 @@ async def _roll_back(actions: Actions, call: ControlCall) -> Any:
     return CallResult(answer, version=done.receipt.version)
 
 
+def _compare(actions: Actions, call: ControlCall) -> Any:
+    body = read_json(call.body)
+    return list(map(structs.asdict, actions.declared.differences(body, call.parameters["prune"])))
+
+
+async def _apply(actions: Actions, call: ControlCall) -> Any:
+    body = read_json(call.body)
+    done = await actions.declared.apply(body, call.parameters["prune"], *call.by)
+    receipt = done.receipt
+    version = actions.snapshot.version if receipt is None else receipt.version
+    answer = {
+        "status": 200,
+        "version": version,
+        "differences": list(map(structs.asdict, done.differences)),
+    }
+    if call.parameters["receipt"] and receipt is not None:
+        answer["workers"] = dict(receipt.workers)
+    return CallResult(answer, version=version)
+
+
 def _events(actions: Actions, call: ControlCall) -> Any:
     if actions.events is None:
         raise NotReadyError("there are no events here")
@@ -406,6 +426,7 @@ _ON_ERROR = Parameter(
     about="What happens to a request whose hook fails.",
     schema={"type": "string", "enum": ["continue", "reject", "previous"]},
 )
+_PRUNE = _flag("prune", "Remove upstreams and services that the body does not name.")
 _BEFORE = Parameter("before", _read_version, about="Only versions before this one.", schema=_NUMBER)
 _KIND = Parameter(
     "kind", _read_kinds, frozenset(), "Only events of these kinds, with commas between."
@@ -617,6 +638,27 @@ OPERATIONS: tuple[Operation, ...] = (
         _return_routes,
         "Return to the routes of the file.",
         _TO,
+    ),
+    Operation(
+        "compare",
+        "read",
+        _compare,
+        ("POST",),
+        "/diff",
+        (_PRUNE,),
+        about="What POST /apply would change.",
+        body="Declaration",
+        answer="Differences",
+    ),
+    _change(
+        "apply",
+        "POST",
+        "/apply",
+        _apply,
+        "Serve the upstreams, services and routes that the body declares, as one change.",
+        _PRUNE,
+        body="Declaration",
+        answer="Applied",
     ),
     _question(
         "history",

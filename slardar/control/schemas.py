@@ -70,6 +70,17 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
         "additionalProperties": False,
     },
     "Routes": _list(_ref("Route")),
+    "Declaration": {
+        "type": "object",
+        "properties": {
+            "upstreams": {"type": "object", "additionalProperties": _ref("Upstream")},
+            "services": {"type": "object", "additionalProperties": {"type": "object"}},
+            "routes": _list(_ref("Route")),
+        },
+        "additionalProperties": False,
+    },
+    "Differences": _list(_object(kind=_TEXT, name=_TEXT, diff=_TEXT)),
+    "Applied": _object(status={"const": 200}, version=_NUMBER, differences=_ref("Differences")),
     "History": _list(_object(version=_NUMBER, time={}, who=_TEXT, kind=_TEXT, name=_TEXT, diff={})),
     "Hooks": _object(
         global_version=_NUMBER, commit_version=_TEXT, version=_NUMBER, modules=_list({})

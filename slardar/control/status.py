@@ -46,6 +46,7 @@ def build_status(
     origins: Mapping[str, Any] | None = None,
     services: Mapping[str, ServiceState] | None = None,
     store: Mapping[str, Any] | None = None,
+    tls: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
@@ -54,7 +55,8 @@ def build_status(
     ``generations`` are the processes that serve, this one first and then those that an
     upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where
     upstreams, services and routes come from; ``services`` what their catalogues have said;
-    ``store`` how the store is (:func:`shown_store`).
+    ``store`` how the store is (:func:`shown_store`); ``tls`` what there is to know of TLS to
+    clients.
     """
     times = _Times()
     statistics = dict(plane.statistics())
@@ -77,6 +79,8 @@ def build_status(
     }
     if store is not None:
         status["store"] = dict(store)
+    if tls is not None:
+        status["tls"] = dict(tls)
     if origins is not None:
         status["origins"] = dict(origins)
     if services:

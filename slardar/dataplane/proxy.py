@@ -68,7 +68,7 @@ from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.networks import Networks, peer_address
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
-from slardar.model.tls import Keyring
+from slardar.model.tls import CHALLENGE_PATH, Challenges, Keyring, TicketKeys
 from slardar.observers.counted import Counted, counted_in
 from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
@@ -302,9 +302,14 @@ class DataPlane(Router):
         self._tls.take(keyring)
         return defer.succeed(None)
 
-    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
+    def take_tickets(self, keys: TicketKeys | None) -> defer.Deferred[None]:
+        """Share sessions with these keys; see :class:`slardar.interfaces.IPlane`."""
+        self._tls.take_tickets(keys)
+        return defer.succeed(None)
+
+    def is_misdirected(self, tls: TlsFacts, host: str, listener: ListenerSpec) -> bool:
         """See :meth:`slardar.http1.interfaces.PlaneBase.is_misdirected`."""
-        return self._tls.policy(host) != tls.policy
+        return self._tls.policy(host, listener) != tls.policy
 
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""
@@ -352,11 +357,23 @@ class DataPlane(Router):
             self.hooks = self._plane_hooks.take(snapshot.hooks)
         if snapshot.certificates is not before.certificates:
             self._tls.take_stored(snapshot.certificates)
+        if snapshot.challenges is not before.challenges:
+            self._take_challenges(snapshot.challenges)
         if self._heartbeats is not None and not self.draining:
             self._heartbeats.apply(upstreams, changed)
         self.observers.apply(upstreams, changed)
         await self._upstreams.use(upstreams, changed, made)
         return {"workers": {"worker-0": snapshot.version}}
+
+    def _take_challenges(self, challenges: Challenges) -> None:
+        """Answer CAs this from now on."""
+        answers = {
+            CHALLENGE_PATH + token.encode("ascii"): text.encode("ascii")
+            for token, text in challenges.http.items()
+        }
+        # ``None`` costs other requests least.
+        self.challenges = answers or None
+        self._tls.take_challenges(challenges.tls)
 
     # Questions.
 

@@ -37,7 +37,7 @@ from slardar.http1.interfaces import (
     Step,
     request_ended,
 )
-from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.own_replies import NO_REPLY, challenge_reply, error_reply
 from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
@@ -75,6 +75,8 @@ _LINGER_DRAINING: Final = 2.0
 #: A client that has closed its side and is gone for good is noticed after about
 #: this many seconds, doubled with each look.
 _PROBE_SECONDS: Final = 1
+#: The methods with which a challenge is read.
+_READING: Final = (b"GET", b"HEAD")
 #: RFC 9110 15.5.20.
 _MISDIRECTED: Final = "the connection was not made for this host: certificates of clients differ"
 #: How every reply begins, whatever it will be: what such a client may be sent early.
@@ -440,6 +442,9 @@ class ClientConnection(Downstream):
         if not length:
             self._state = _WAIT
             channel.deadline = 0.0
+            if host.challenges is not None and request.raw_uri in host.challenges:
+                self._answer_challenge(request, host.challenges[request.raw_uri])
+                return
             if misdirected:
                 self.refuse(421, _MISDIRECTED)
                 return
@@ -479,12 +484,25 @@ class ClientConnection(Downstream):
             if data:
                 self._body_arrived(data)
 
+    def _answer_challenge(self, request: Request, text: bytes) -> None:
+        """Answer a CA that asks by HTTP-01 whose the name is (RFC 8555 8.3).
+
+        Neither routes nor hooks have a say: else a name could not get its certificate.
+        """
+        if self.record is not None:
+            self.record.answered_by = BY_SLARDAR
+        if request.raw_method in _READING:
+            self.start_reply(challenge_reply(text), text, True)
+        else:
+            self.refuse(405, "a challenge is only read")
+
     def _take_tls(self, request: Request, tls: TlsFacts) -> bool:
         """Tell the request of its connection's TLS; True if it is not for this connection."""
         request.tls = tls
         if tls.subject:
             request.lines.append(b"X-Client-Cert-Subject: " + tls.subject)
-        return tls.name != request.host and self._host.is_misdirected(tls, request.host)
+        host = request.host
+        return tls.name != host and self._host.is_misdirected(tls, host, self.listener)
 
     def _settle(self, request: Request) -> None:
         """Settle what is believed of what the request tells of its client."""

@@ -732,6 +732,9 @@ class PlaneBase:
         self.spare_records: list[RequestRecord] = []
         #: No more requests than those under way are wanted from the clients there are.
         self.draining: bool = False
+        #: What CAs that ask by HTTP-01 are answered, by the target of the request; ``None`` if
+        #: none is expected.
+        self.challenges: dict[bytes, bytes] | None = None
         #: Requests under way.  An exchange counts itself, in and out.
         self.exchanges: int = 0
         # The defaults of ``limits`` (bytes, but for the number of headers) ...
@@ -782,9 +785,9 @@ class PlaneBase:
         """A request was answered without a server."""
         raise NotImplementedError
 
-    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
-        """Whether clients must show another certificate for ``host`` than was asked of this
-        one."""
+    def is_misdirected(self, tls: TlsFacts, host: str, listener: ListenerSpec) -> bool:
+        """Whether clients of ``listener`` must show another certificate for ``host`` than was
+        asked of this one."""
         return False
 
     def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:

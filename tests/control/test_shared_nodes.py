@@ -12,10 +12,11 @@ from twisted.internet.task import Clock
 
 from slardar.control.actions import Actions
 from slardar.errors import ConfigError, ConflictError, NotFoundError
+from slardar.model.change import Value
 from slardar.model.snapshot import Snapshot
 from slardar.stores.shared import SharedStore
 from slardar.testing.trees import MemoryServer, MemoryTree
-from tests.control.fakes import FakePlane, make_actions, result_of, upstream
+from tests.control.fakes import FakePlane, error_of, make_actions, result_of, upstream
 
 A = "script.a.test"
 
@@ -173,3 +174,39 @@ def test_nodes_that_saw_all_serve_the_same(steps: list[Any], max_writes: int) ->
         assert one.actions.held == other.actions.held
         if not one.failed:
             assert Node(place.server, place.clock).served.fingerprint == one.served.fingerprint
+
+
+def test_what_a_client_of_a_ca_keeps_is_shared() -> None:
+    """Without a version, and so without a conflict for operators; the other node has it.  Who comes
+    second with the same value is told so; a way back does not touch it."""
+    place = Place()
+    one, other = place.nodes
+    result_of(one.actions.set_upstream("a", upstream(1), "ops"))
+    place.settle()
+
+    def order(number: int) -> Value:
+        return Value("acme", "order", {"n": number})
+
+    place.server.tells = False
+    result_of(one.actions.keep_values(lambda held: [order(1)], "acme"))
+    error_of(other.actions.keep_values(lambda held: [order(2)], "acme"), ConflictError)
+    place.server.tells = True
+    place.server.tell()
+    place.settle()
+    for node in (one, other):
+        assert node.actions.held.acme == {"order": {"n": 1}}
+        assert (node.actions.snapshot.version, node.served.version) == (1, 1)
+    seen: list[Any] = []
+    result_of(other.actions.keep_values(lambda held: seen.append(held.acme) or [order(2)], "acme"))
+    assert seen == [{"order": {"n": 1}}]
+    assert result_of(one.actions.keep_values(lambda held: [], "acme")) is None
+    place.settle()
+    result_of(one.actions.set_upstream("a", upstream(2), "ops"))
+    place.settle()
+    result_of(defer.ensureDeferred(other.actions.history.roll_back(1, "ops")))
+    place.settle()
+    for node in (one, other):
+        assert node.actions.held.acme == {"order": {"n": 2}}
+        assert node.served.upstreams["a"].servers[0].port == 1
+    told = result_of(defer.ensureDeferred(one.actions.history.page(None, 100)))
+    assert "acme" not in [change["kind"] for change in told]

@@ -18,7 +18,7 @@ from slardar.dataplane.poller import Poller
 from slardar.dataplane.tls_channel import TlsChannel, subject_of
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.model.listener import HTTPS, ListenerSpec
-from slardar.model.tls import ClientPolicy, Keyring, Pair
+from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys
 from tests.certificates import Authority
 from tests.dataplane.kit import Recorder, logged, pump, step
 from tests.integration.hostile_tls import DATA, TLS13, Client
@@ -44,12 +44,19 @@ class Far:
     """The client at the other end of a channel."""
 
     def __init__(
-        self, poller: Poller, sock: socket.socket, context: ssl.SSLContext, name: str | None
+        self,
+        poller: Poller,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        name: str | None,
+        session: Any = None,
     ) -> None:
         self.poller, self.sock = poller, sock
         sock.setblocking(False)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.tls = context.wrap_bio(
+            self.incoming, self.outgoing, server_hostname=name, session=session
+        )
         self.data = bytearray()
         #: What came last, as it came.
         self.raw = b""
@@ -152,13 +159,18 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
         identity: tuple[Path, Path] | None = None,
         protocols: tuple[str, ...] = (),
         default: str = "",
+        challenges: dict[str, Pair] | None = None,
+        contexts: TlsContexts | None = None,
+        client: ssl.SSLContext | None = None,
+        session: Any = None,
     ) -> tuple[TlsChannel, Far, Any]:
-        contexts = TlsContexts()
+        contexts = TlsContexts() if contexts is None else contexts
         contexts.take(Keyring((pair,), default, policies=(policy or ClientPolicy(),)))
+        contexts.take_challenges(challenges or {})
         near, far = socket.socketpair()
         fars.append(far)
         near.setblocking(False)
-        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client = client or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = name is not None
         client.load_verify_locations(authority.file)
         client.minimum_version = client.maximum_version = version
@@ -167,7 +179,7 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
         if protocols:
             client.set_alpn_protocols(list(protocols))
         channel = TlsChannel(poller, near, protocol or Recorder(), contexts, LISTENER)
-        made = Far(poller, far, client, name)
+        made = Far(poller, far, client, name, session)
         if shake:
             made.shake()
             pump(poller, lambda: channel.tls is not None or channel.closed)
@@ -179,6 +191,34 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
 
 
 # Handshakes.
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ticket_outlives_the_keys_of_its_time(
+    secure: Connect, poller: Poller, version: ssl.TLSVersion
+) -> None:
+    """For as long as they are the former ones.  What is sealed meanwhile is sealed with the new
+    ones, so a client that comes often keeps a session."""
+    contexts, client = TlsContexts(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def connect(session: Any = None) -> tuple[bool | None, Any]:
+        channel, far, _ = secure(contexts=contexts, client=client, version=version, session=session)
+        channel.write(b"x")
+        far.until(lambda: far.data)
+        return far.tls.session_reused, far.tls.session
+
+    contexts.take_tickets(TicketKeys(b"second", b"first"))
+    session = connect()[1]
+    for _ in range(2):
+        assert connect(session)[0]
+    contexts.take_tickets(TicketKeys(b"third", b"second"))
+    for _ in range(2):
+        reused, newer = connect(session)
+        assert reused
+    contexts.take_tickets(TicketKeys(b"fourth", b"third"))
+    assert not connect(session)[0]
+    # A client of TLS 1.2 keeps the ticket that it has.
+    assert connect(newer)[0] is (version == ssl.TLSVersion.TLSv1_3)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -268,6 +308,7 @@ def alert_of(far: Far) -> str:
         ({"name": "b.example"}, 112, "no certificate is for 'b.example'"),
         ({"name": None}, 112, "it names no server"),
         ({"protocols": ("h2",)}, 120, "speaks no HTTP/1.1"),
+        ({"protocols": ("acme-tls/1",)}, 120, "no CA is expected to ask for 'a.example'"),
     ],
 )
 def test_refused_handshake(secure: Connect, words: dict[str, Any], alert: int, reason: str) -> None:
@@ -314,6 +355,47 @@ def test_end_within_the_handshake(secure: Connect, poller: Poller) -> None:
     step(poller)
     far.sock.shutdown(socket.SHUT_WR)
     pump(poller, lambda: "ended" in protocol.events)
+
+
+# CAs that ask by TLS-ALPN-01.
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ca_sees_its_certificate_and_nothing_else(
+    secure: Connect, poller: Poller, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """The connection ends behind the handshake, no certificate is asked for, and the name may
+    have no other one."""
+    cert, key = (path.read_text() for path in authority.issue("c", ("c.example",)))
+    challenges = {"c.example": Pair("acme", cert, key, ("c.example",), "ec", 0)}
+    policy = ClientPolicy("require", authority.file.read_text())
+    with logged() as events:
+        channel, far, protocol = secure(
+            name="c.example",
+            version=version,
+            protocols=("acme-tls/1",),
+            policy=policy,
+            challenges=challenges,
+        )
+        assert far.tls.selected_alpn_protocol() == "acme-tls/1"
+        assert far.tls.getpeercert(True) == ssl.PEM_cert_to_DER_cert(cert)
+        far.until(lambda: far.end is not None)
+    assert far.end == "said"
+    assert channel.closed
+    assert channel.tls is None
+    assert protocol.data == b""
+    assert not any("handshake" in str(event.get("log_format")) for event in events)
+
+
+@pytest.mark.parametrize("protocols", [("acme-tls/1", "http/1.1"), ("http/1.1",), ()])
+def test_clients_never_see_the_certificate_for_a_ca(
+    secure: Connect, authority: Authority, pair: Pair, protocols: tuple[str, ...]
+) -> None:
+    """Only a hello that offers nothing else is that of a CA (RFC 8737 3)."""
+    cert, key = (path.read_text() for path in authority.issue("d", ("a.example",)))
+    challenges = {"a.example": Pair("acme", cert, key, ("a.example",), "ec", 0)}
+    _, far, _ = secure(protocols=protocols, challenges=challenges)
+    assert far.tls.getpeercert(True) == ssl.PEM_cert_to_DER_cert(pair.cert)
 
 
 # Certificates of clients.
