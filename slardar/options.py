@@ -266,9 +266,10 @@ class Options(usage.Options):
 def _check_certificates(settings: Settings, file: str) -> None:
     if settings.needs_certificates:
         # Imported here: a process without TLS does not pay for it.
+        from slardar.acme.checks import problems_of_acme
         from slardar.control.certificates import read_keyring
 
-        problems = read_keyring(settings).problems
+        problems = read_keyring(settings).problems + problems_of_acme(settings)
         if problems:
             raise ConfigError([file + line for line in problems])
 

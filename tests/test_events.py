@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from slardar.events import (
     KINDS,
+    AcmeState,
     Changed,
     Event,
     EventLog,
@@ -113,7 +114,15 @@ def test_event_is_one_object(log: EventLog, event: Event, data: dict[str, Any]) 
 
 def test_kinds_are_complete() -> None:
     """Every kind of change, and every other event that tells of something."""
-    own = {kind_of(one) for one in (Health("", "", "ok"), HookState("", "failed"), Store("back"))}
+    own = {
+        kind_of(one)
+        for one in (
+            Health("", "", "ok"),
+            HookState("", "failed"),
+            Store("back"),
+            AcmeState("", "got"),
+        )
+    }
     assert {*get_args(Kind), *own, kind_of(Worker("", "ended", 1))} == KINDS
     ignore(Gap())
 

@@ -27,6 +27,7 @@ from slardar.config import (
     Settings,
     Timeouts,
     Tls,
+    TlsAcme,
     TlsCertificate,
     TlsClient,
     Tracing,
@@ -69,7 +70,8 @@ WORKS = {
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
     Tracing: ("otlp", "sample", "service"),
-    Tls: ("certificates", "default", "min_version", "ciphers", "client"),
+    Tls: ("certificates", "default", "min_version", "ciphers", "client", "acme"),
+    TlsAcme: ("hosts", "email", "directory", "ca"),
     TlsCertificate: ("cert", "key", "folder", "client"),
     TlsClient: ("verify", "ca"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
@@ -111,7 +113,6 @@ LATER = {
     "tls": True,
 }
 LATER_SETTINGS = {
-    "tls.acme": {"email": "a@example.com"},
     "tls.redirect": True,
     "streams": {},
 }

@@ -167,7 +167,9 @@ class _Reader:
         problems = []
         names, default = keyring.by_name(), keyring.default
         listens = any(one.tls for one in self._settings.listeners)
-        if listens and not keyring.pairs and not self.problems:
+        acme = self._settings.tls.acme
+        hosts = () if acme is None else tuple(name.lower() for name in acme.hosts)
+        if listens and not keyring.pairs and not self.problems and not hosts:
             problems.append("tls.certificates: expected at least one, for listen has tls:")
         first: dict[str, Pair] = {}
         for pair in keyring.pairs:
@@ -176,7 +178,7 @@ class _Reader:
                 if other.policy != pair.policy:
                     files = f"{other.source} and {pair.source}"
                     problems.append(f"tls.certificates: {name} has two settings of client: {files}")
-        is_known = default in names or "*." + default.partition(".")[2] in names
+        is_known = default in hosts or default in names or "*." + default.partition(".")[2] in names
         if default and not is_known and not self.problems:
             problems.append(f"tls.default: no certificate is for {default}")
         try:

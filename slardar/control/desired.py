@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from slardar.config import Settings
 from slardar.errors import ConfigError
+from slardar.model.acme import read_challenges
 from slardar.model.change import TO_FILE, StoredState, Value, is_same
 from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook, written
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
@@ -27,6 +28,7 @@ from slardar.model.service import Service, parse_service
 from slardar.model.setting import settings_in_use
 from slardar.model.shown import HIDDEN, hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
+from slardar.model.tls import Challenges
 
 __all__ = [
     "Desired",
@@ -59,6 +61,8 @@ class Desired(Struct, frozen=True):
     hooks: Mapping[HookKey, Hook]
     #: As :attr:`Snapshot.settings` has them.
     settings: Mapping[str, str]
+    #: What CAs are answered.
+    challenges: Challenges
     #: The parts of the state that cannot be read: why, in one line, by key path.
     failed: Mapping[str, str]
 
@@ -72,6 +76,7 @@ class Desired(Struct, frozen=True):
             self.hooks,
             self.services,
             self.settings,
+            challenges=self.challenges,
         )
 
     def snapshot_after(self, served: Snapshot, version: int) -> Snapshot:
@@ -119,6 +124,7 @@ class Desired(Struct, frozen=True):
             and self.default_upstream == served.default_upstream
             and self.hooks is served.hooks
             and self.settings is served.settings
+            and self.challenges is served.challenges
         )
 
 
@@ -184,6 +190,7 @@ def read_desired(
         settings.default_upstream,
         hooks,
         values,
+        reader.read_challenges(state),
         reader.failed,
     )
 
@@ -335,6 +342,12 @@ class _StateReader:
             self._known_failed,
         )
         self.failed.update(failed)
+        return found
+
+    def read_challenges(self, state: StoredState) -> Challenges:
+        """What CAs are answered.  If nothing differs, it is the object that is served."""
+        found, failed = read_challenges(state.acme, self._served.challenges)
+        self.failed.update((f"acme.{name}", f"acme.{name}: {why}") for name, why in failed.items())
         return found
 
     def read_services(self, settings: Settings, state: StoredState) -> dict[str, Service]:
