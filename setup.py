@@ -47,6 +47,7 @@ REQUEST_PATH = (
     "dataplane/poller",
     "dataplane/pool",
     "dataplane/probe_channel",
+    "dataplane/sealed_channel",
     "dataplane/selection",
     "dataplane/steps",
     "dataplane/tls_channel",
@@ -250,7 +251,7 @@ setup(
     },
     install_requires=[
         "RestrictedPython>=8",
-        "click>=8.1",
+        "click>=8.2",
         "google-re2>=1.1.20240702",
         "httptools>=0.6.4",
         "lupa>=2.2",
@@ -260,6 +261,7 @@ setup(
         # Keys of cryptography are taken as they are.
         "pyopenssl>=25.1",
         "pyyaml>=6",
+        "rich>=13",
         "treq>=24.9",
         "twisted[tls]>=24.3",
         "zope.interface>=5",

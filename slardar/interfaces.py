@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from slardar.model.live import ServerLive
     from slardar.model.server import ProbeOptions
     from slardar.model.snapshot import Snapshot
-    from slardar.model.tls import Keyring
+    from slardar.model.tls import Keyring, TicketKeys
     from slardar.observers.counted import Counted
     from slardar.observers.exposition import Facts
 
@@ -326,6 +326,13 @@ class IPlane(Interface):
 
         Connections stay as they are.  To be called before ``start``, too, if there are any
         certificates.  Never fails.
+        """
+
+    def take_tickets(keys: TicketKeys | None) -> Deferred[None]:
+        """Share the sessions of TLS with other processes that have these keys, and send staples.
+
+        ``None``: sessions stay in each process, and no staples are sent.  To be called before
+        ``start``, too, and whenever there are other keys.  Never fails.
         """
 
     def reopen_logs() -> None:

@@ -25,10 +25,11 @@ from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
 from slardar.model.inert import inert_upstreams
-from slardar.model.listener import PROXIED, socket_endpoint
+from slardar.model.listener import PROXIED, socket_endpoint, verify_options
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
+from slardar.model.tls import VERIFY
 from slardar.own_log import use_format
 from slardar.plugins import check_store, peek_store
 
@@ -344,6 +345,17 @@ def _check_store(url: str, where: str) -> None:
         raise ConfigError(lines) from None
 
 
+def _check_verify(options: dict[str, str], given: str, where: str) -> None:
+    """What clients of an endpoint with TLS have to show."""
+    verify, ca = options.get("verify"), options.get("ca")
+    if verify is not None and verify not in VERIFY:
+        raise ConfigError(f"{where}: expected verify=none, optional or require, got {shown(given)}")
+    if ca is not None and verify in (None, "none"):
+        raise ConfigError(f"{where}: expected verify=optional or require beside ca=")
+    if ca == "":
+        raise ConfigError(f"{where}: expected a file in ca=, got {shown(given)}")
+
+
 def check_listen(endpoint: str, where: str, for_requests: bool = False) -> None:
     """Raises ConfigError for an endpoint on which slardar cannot listen; opens nothing.
 
@@ -354,6 +366,7 @@ def check_listen(endpoint: str, where: str, for_requests: bool = False) -> None:
     given = endpoint
     if for_requests:
         endpoint = socket_endpoint(endpoint)
+        _check_verify(verify_options(given), given, where)
     kind, _, rest = endpoint.partition(":")
     if kind == "ssl":
         raise ConfigError(f"{where}: expected tls:PORT, and the certificates in tls, not ssl:")

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,8 +35,10 @@ from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
 from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
+from slardar.control.expiry import ExpiryWatch
 from slardar.control.http import make_site
 from slardar.control.port import ControlPort
+from slardar.control.tickets import TicketRotation
 from slardar.daemon import call_in_daemon
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
@@ -44,6 +46,7 @@ from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
 from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import Live
 from slardar.model.tls import Keyring
 from slardar.notify import Notifier
@@ -162,8 +165,13 @@ class SlardarService(Service):
         #: The certificate of the control channels.
         self._tls = _control_tls(settings.control)
         self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
-        #: The certificates for clients.
-        self._keyring = _first_keyring(settings)
+        #: The certificates for clients, of files.
+        self._keyring = self.actions.certificates.keyring = _first_keyring(settings)
+        self._expiry = ExpiryWatch(
+            reactor, self.actions.certificates.in_use, self.actions.clock, self.events.publish
+        )
+        #: The keys of session tickets; ``None`` if they are not shared.
+        self._tickets: TicketRotation | None = None
         #: Gets certificates by ACME; ``None`` until some are wanted.
         self._orders: Any = None
         self.actions.acme = lambda: {} if self._orders is None else self._orders.states()
@@ -244,14 +252,17 @@ class SlardarService(Service):
             return  # binding has failed
         check_files(self._settings.access_log)
         await self._plane.take_keyring(self._keyring)
+        self._make_tickets()
         before = self._predecessor
         if before is None:
             await self.actions.start()
+            await self._share_sessions()
             await self._plane.start()
             self._open_controls()
         else:
             await self._take_over(before)
         self._serves = True
+        self._expiry.start()
         self._order_certificates(self._settings)
         _log.info(
             "slardar {version} is running ({build})", version=__version__, build=describe_build()
@@ -287,6 +298,29 @@ class SlardarService(Service):
                 self.terminal.serving()
             self.ready.callback(None)
 
+    def _make_tickets(self) -> None:
+        """Make keys for session tickets, if this OpenSSL takes keys."""
+        if not any(one.tls for one in self._settings.listeners):
+            return
+        # Imported here: a process without TLS does not pay for OpenSSL.
+        from slardar.dataplane.openssl_trial import trouble
+
+        reason = trouble()
+        if reason:
+            self.actions.tls = {"sessions": "not shared", "staples": "not sent", "reason": reason}
+            _log.warn(
+                "sessions of TLS resume on the worker that has made them only, and staples are "
+                "not sent: {reason}",
+                reason=reason,
+            )
+        else:
+            self.actions.tls = {"sessions": "shared", "staples": "sent"}
+            self._tickets = TicketRotation(self._reactor, self._plane.take_tickets)
+
+    async def _share_sessions(self) -> None:
+        if self._tickets is not None:
+            await self._tickets.start()
+
     async def _take_over(self, before: Predecessor) -> None:
         """Start with the predecessor's sockets and state, until it begins to drain."""
         # The last step that can fail and does not need the store.
@@ -314,6 +348,9 @@ class SlardarService(Service):
             if state.counted is not None:
                 self._plane.take_counted(state.counted)
             before.counted = self._plane.take_counted
+            if self._tickets is not None and state.tickets is not None:
+                self._tickets.learn(state.tickets, state.tickets_age)
+        await self._share_sessions()
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
@@ -387,6 +424,7 @@ class SlardarService(Service):
         await self._listings.pause()
         plane = self._plane
         counted = self._handed_counts = self.counted()
+        tickets = self._tickets
         return State(
             stored,
             tuple(plane.known_health()),
@@ -396,6 +434,8 @@ class SlardarService(Service):
             self.actions.snapshot.version,
             counted,
             _kept(self._store),
+            None if tickets is None else tickets.keys,
+            0.0 if tickets is None else tickets.age,
         )
 
     async def take_back(self) -> None:
@@ -515,10 +555,14 @@ class SlardarService(Service):
         """Read the certificates for clients again.  A pair that cannot be used changes nothing:
         the one in service stays."""
         try:
-            found = await call_in_daemon(self._reactor, _read_keyring, settings, self._keyring)
+            listeners = [one.listener for one in self._plane.opened if one.listener is not None]
+            found = await call_in_daemon(
+                self._reactor, _read_keyring, settings, self._keyring, listeners
+            )
         except Exception:
             _log.failure("the certificates were not read again")
             return
+        self.actions.certificates.refused = () if found is None else tuple(found.problems)
         if found is None:
             keyring = Keyring()
         else:
@@ -533,7 +577,7 @@ class SlardarService(Service):
         if not problems:
             self._order_certificates(settings)
         if keyring != self._keyring:
-            self._keyring = keyring
+            self._keyring = self.actions.certificates.keyring = keyring
             await self._plane.take_keyring(keyring)
             count = len(keyring.pairs)
             _log.info("read again: certificates for clients, {count} pairs", count=count)
@@ -573,6 +617,9 @@ class SlardarService(Service):
         served = self._serves
         listings = defer.ensureDeferred(self._listings.close())
         self._services.stop()
+        self._expiry.stop()
+        if self._tickets is not None:
+            self._tickets.stop()
         await defer.maybeDeferred(super().stopService)
         if self._orders is not None:
             await self._orders.stop()
@@ -679,7 +726,11 @@ def _control_tls(control: Control) -> Any:
     return ServerTls(control.tls)
 
 
-def _read_keyring(settings: Settings, before: Keyring | None = None) -> Any:
+def _read_keyring(
+    settings: Settings,
+    before: Keyring | None = None,
+    open_now: Iterable[ListenerSpec] = (),
+) -> Any:
     """What :func:`slardar.control.certificates.read_keyring` has found; ``None`` if there is
     nothing to be read."""
     if not settings.needs_certificates:
@@ -687,7 +738,7 @@ def _read_keyring(settings: Settings, before: Keyring | None = None) -> Any:
     # Imported here: a process without TLS does not pay for it.
     from slardar.control.certificates import read_keyring
 
-    return read_keyring(settings, before)
+    return read_keyring(settings, before, open_now)
 
 
 def _problems_of_acme(settings: Settings) -> list[str]:

@@ -208,6 +208,27 @@ def test_endpoints_that_cannot_be_listened_on(folder: Path, endpoint: str, line:
     assert control.startswith("g.yaml: control.http: " + line)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "line"),
+    [
+        ("tls:1:verify=yes", "expected verify=none, optional or require, got"),
+        ("tls:1:verify=", "expected verify=none, optional or require, got"),
+        ("tls:1:ca=x", "expected verify=optional or require beside ca="),
+        ("tls:1:verify=none:ca=x", "expected verify=optional or require beside ca="),
+        ("tls:1:verify=require:ca=", "expected a file in ca=, got"),
+        ("tcp:1:verify=require", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("tls:1:verified=1", "expected a Twisted server endpoint such as tcp:8080, got"),
+    ],
+)
+def test_what_a_listener_asks_of_clients(endpoint: str, line: str) -> None:
+    """A mistake is told before a file is read."""
+    with pytest.raises(ConfigError) as caught:
+        check_listen(endpoint, "x", True)
+    (found,) = caught.value.problems
+    assert found.startswith("x: " + line)
+    check_listen(r"tls:1:interface=\:\::verify=require:ca=C\:x", "x", True)
+
+
 def test_header_of_a_proxy_is_for_requests_alone() -> None:
     """``haproxy:`` stands before an endpoint of ``listen``, once; a control call comes from no
     load balancer."""

@@ -800,7 +800,7 @@ class _Run:
         pair = checked_pair("the CA's answer", pem, key)
         if host not in pair.names:
             raise CertificateError("the CA's certificate is for another name")
-        value = {"cert": pair.cert, "key": pair.key, "origin": ORIGIN, "time": int(orders.now)}
+        value = {"cert": pair.cert, "key": pair.key, "from": ORIGIN, "time": int(orders.now)}
 
         def make() -> list[Value]:
             self._mine()
@@ -823,7 +823,7 @@ class _Run:
 
 def _pem_of_acme(value: Any) -> str | None:
     """The certificate in a value of the store, if it was got by ACME."""
-    if isinstance(value, dict) and value.get("origin") == ORIGIN:
+    if isinstance(value, dict) and value.get("from") == ORIGIN:
         pem = value.get("cert")
         return pem if isinstance(pem, str) else None
     return None

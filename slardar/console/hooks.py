@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,56 +10,17 @@ from typing import Any
 
 import click
 
-from slardar.console.client import DEFAULT, Client
+from slardar.console.client import Client
+from slardar.console.options import control_options
+from slardar.console.output import columns
 from slardar.errors import ConfigError
 from slardar.hooks.trial import Trial, read_body, read_reply, read_request
 from slardar.model.hook import check_new_hook_name
 from slardar.model.setting import settings_in_use
 
-__all__ = ["control_options", "hooks", "push", "try_hook"]
+__all__ = ["hooks", "push", "try_hook"]
 
 _LANGUAGES = {".lua": "lua", ".py": "python"}
-
-
-def control_options(command: Any) -> Any:
-    """The options of every command that talks to a running slardar, which gets a ``client``."""
-
-    @functools.wraps(command)
-    def run(
-        *, control: str, token: str | None, cacert: str | None, cert: str | None, **more: Any
-    ) -> Any:
-        return command(client=Client(control, token, cacert, cert), **more)
-
-    found: Any = run
-    for option in (
-        click.option(
-            "--cert",
-            envvar="SLARDAR_CERT",
-            metavar="FILE",
-            help="With https: a certificate and its key, for a channel that wants one.",
-        ),
-        click.option(
-            "--cacert",
-            envvar="SLARDAR_CACERT",
-            metavar="FILE",
-            help="With https: the CAs to trust in the place of the system's.",
-        ),
-        click.option(
-            "--token",
-            envvar="SLARDAR_TOKEN",
-            help="For a channel that wants one; better in SLARDAR_TOKEN than here.",
-        ),
-        click.option(
-            "--control",
-            envvar="SLARDAR_CONTROL",
-            default=DEFAULT,
-            show_default=True,
-            metavar="URL",
-            help="The control channel: http://HOST:PORT, https://HOST:PORT or unix:PATH.",
-        ),
-    ):
-        found = option(found)
-    return found
 
 
 def _language(file: str, language: str | None) -> str:
@@ -123,6 +83,11 @@ def push(
 
     It is in service on every worker when the command ends; where the code is refused,
     nothing has changed.
+
+    \b
+    Example:
+      slardar push tenant.py --as script.www.example.com
+      slardar push tenant.py --as script.www.example.com --shadow
     """
     language = _language(file, language)
     _checked_name(language, name)
@@ -176,7 +141,14 @@ def hooks(
     as_json: bool,
     client: Client,
 ) -> None:
-    """Show the hooks, or do something with one of them."""
+    """Show the hooks, or do something with one of them.
+
+    \b
+    Example:
+      slardar hooks
+      slardar hooks --shadow script.www.example.com
+      slardar hooks --activate script.www.example.com
+    """
     chosen = [name for name in (shadow, activate, rollback, remove) if name is not None]
     if len(chosen) > 1:
         raise click.UsageError("expected one of --shadow, --activate, --rollback and --rm")
@@ -244,7 +216,7 @@ def _show(client: Client, language: str | None, as_json: bool) -> None:
                 _also(hook),
             )
         )
-    click.echo(table(rows))
+    click.echo(columns(rows))
 
 
 def _also(hook: dict[str, Any]) -> str:
@@ -255,16 +227,6 @@ def _also(hook: dict[str, Any]) -> str:
     if "canary" in staged:
         return f"{version} for {staged['canary']} %"
     return f"{version} in the shadow" if staged.get("shadow") else f"{version} staged"
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """The rows as text, in columns as wide as their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-    return "\n".join(lines)
 
 
 def _shadow_text(report: dict[str, Any]) -> str:
@@ -339,6 +301,11 @@ def try_hook(
 
     Ends with 0 if the request goes on or gets the hook's answer, with 1 if the code is
     refused or the hook fails.
+
+    \b
+    Example:
+      slardar try tenant.py --request cart.http
+      printf 'GET / HTTP/1.1\\nHost: a\\n\\n' | slardar try tenant.py --request -
     """
     language = _language(file, language)
     _checked_name(language, name)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import click
 from msgspec import Struct
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
 
 from slardar import plugins
 from slardar.config import Hooks, Settings
+from slardar.console.run import run_reactor
 from slardar.control.desired import Desired, read_desired
-from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError, printable
+from slardar.errors import ConfigError, ConflictError, StoreError, printable
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.runner import Runner
 from slardar.interfaces import IForgetfulStore
@@ -105,6 +105,10 @@ def copy_command(source: str, target: str, replace: bool, as_json: bool) -> None
 
     FROM and TO are URLs as in the setting `store`.  The copy is one commit: all of it or nothing.
     TO must be empty, or be given up with --replace.  It is read again at the end.
+
+    \b
+    Example:
+      slardar store copy sqlite:slardar.db consul://127.0.0.1:8500/slardar
     """
 
     def tell(done: tuple[StoredState, int]) -> None:
@@ -117,7 +121,7 @@ def copy_command(source: str, target: str, replace: bool, as_json: bool) -> None
         else:
             click.echo(f"copied to {hidden_url(target)}, as version {version}: {report}")
 
-    _run(lambda reactor: copy_store(reactor, source, target, replace), tell)
+    run_reactor(lambda reactor: copy_store(reactor, source, target, replace), tell)
 
 
 @store.command("check")
@@ -127,6 +131,10 @@ def check_command(url: str, as_json: bool) -> None:
     """Say what of the store URL cannot be served: a line each, and exit code 1.
 
     The store is only read.  Hooks in service are loaded, as a worker would.
+
+    \b
+    Example:
+      slardar store check sqlite:slardar.db
     """
     # A balancer of the user's own is mostly in the folder.
     sys.path.insert(0, "")
@@ -144,36 +152,7 @@ def check_command(url: str, as_json: bool) -> None:
         if problems:
             raise SystemExit(1)
 
-    _run(lambda reactor: read_store(reactor, url), tell)
-
-
-def _run(
-    ask: Callable[[Any], Coroutine[Any, Any, T]],
-    tell: Callable[[T], None],
-) -> None:
-    """Run the reactor until ``ask`` is answered, and end the process."""
-    problems: list[str] = []
-    has_ended = False
-
-    async def work(reactor: Any) -> None:
-        nonlocal has_ended
-        try:
-            found = await ask(reactor)
-        except SlardarError as error:
-            problems.extend(error.problems if isinstance(error, ConfigError) else [str(error)])
-            raise SystemExit(1) from None
-        has_ended = True
-        tell(found)
-
-    try:
-        react(lambda reactor: Deferred.fromCoroutine(work(reactor)))
-    except SystemExit:
-        if problems:
-            raise click.ClickException("\n".join(map(printable, problems))) from None
-        if not has_ended:
-            # Somebody has interrupted it.
-            raise click.Abort from None
-        raise
+    run_reactor(lambda reactor: read_store(reactor, url), tell)
 
 
 async def _answer(reactor: Any, url: str, made: Deferred[T]) -> T:

@@ -16,9 +16,11 @@ from twisted.internet import defer
 from slardar import __version__
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Settings
+from slardar.control.certificate_calls import CertificateActions
 from slardar.control.changes import ApplyError, MovedError, Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import Configuration
+from slardar.control.declared import DeclaredActions
 from slardar.control.history import HistoryActions
 from slardar.control.hook_settings import HookSettingActions
 from slardar.control.hooks import HookActions
@@ -69,12 +71,17 @@ class Actions(Configuration):
         self.acme: Callable[[], Mapping[str, HostState]] = dict
         #: The operations on hooks.
         self.hooks = HookActions(self)
+        #: What ``/status`` shows of TLS to clients; ``None`` without it.
+        self.tls: Mapping[str, Any] | None = None
         #: What has happened, for those who ask; ``None`` if nobody can.
         self.events: EventLog | None = None
         #: The operations on services.
         self.services = ServiceActions(self)
         #: The operations on settings of hooks.
         self.hook_settings = HookSettingActions(self)
+        #: The operations on certificates.
+        self.certificates = CertificateActions(self)
+        self.declared = DeclaredActions(self)
         #: The operations on the history.
         self.history = HistoryActions(self)
 
@@ -125,6 +132,8 @@ class Actions(Configuration):
             self.origins(),
             self.service_watch.shown(),
             shown_store(self.store, self.store_url, self.store_trouble, self.clock()),
+            self.certificates.summary(self.clock()),
+            self.tls,
             self.acme(),
         )
 
@@ -134,7 +143,8 @@ class Actions(Configuration):
         stale = 0.0
         if trouble is not None and trouble.status != "error":
             stale = max(0.0, self.clock() - trouble.since)
-        return scrape(self.plane, self.snapshot, __version__, stale)
+        expiries = self.certificates.expiries()
+        return scrape(self.plane, self.snapshot, __version__, stale, expiries)
 
     def generation(self) -> dict[str, Any]:
         """What the status says of this process under ``generations``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,7 +23,8 @@ from slardar.config import Settings, TlsCertificate, TlsClient
 from slardar.dataplane.tls_contexts import load_pair, make_context
 from slardar.errors import SlardarError
 from slardar.model.certificate import host_names
-from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair
+from slardar.model.listener import ListenerSpec
+from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair, stricter
 
 __all__ = ["Found", "CertificateError", "checked_pair", "read_keyring"]
 
@@ -49,13 +50,17 @@ class CertificateError(SlardarError):
     """A certificate or its key cannot be used; the text says why, without any of their content."""
 
 
-def read_keyring(settings: Settings, before: Keyring | None = None) -> Found:
-    """Read and check the files of ``tls``.
+def read_keyring(
+    settings: Settings, before: Keyring | None = None, open_now: Iterable[ListenerSpec] = ()
+) -> Found:
+    """Read and check the files of ``tls``, and those of listeners.
 
-    Of a file with a mistake, its pair in ``before`` is kept.  It reads files, so it blocks,
-    and may be called in a thread.
+    ``open_now`` are listeners that are open, besides those of the settings: ``listen`` may
+    have changed, which is taken with a start only.  Of a file with a mistake, its pair in
+    ``before`` is kept.  It reads files, so it blocks, and may be called in a thread.
     """
-    reader = _Reader(settings, before)
+    listeners = {one.id: one for one in (*open_now, *settings.listeners)}
+    reader = _Reader(settings, before, tuple(listeners.values()))
     keyring = reader.read()
     whole = reader.check(keyring)
     reader.problems += whole
@@ -63,10 +68,14 @@ def read_keyring(settings: Settings, before: Keyring | None = None) -> Found:
 
 
 class _Reader:
-    def __init__(self, settings: Settings, before: Keyring | None) -> None:
+    def __init__(
+        self, settings: Settings, before: Keyring | None, listeners: tuple[ListenerSpec, ...]
+    ) -> None:
         self._settings = settings
+        self._listeners = listeners
         self._known = {} if before is None else {pair.source: pair for pair in before.pairs}
-        self._known_policies = () if before is None else before.policies
+        self._known_cas = {} if before is None else before.cas
+        self._cas: dict[str, str] = {}
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self._policies: list[ClientPolicy] = []
@@ -78,24 +87,51 @@ class _Reader:
         trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         for index, entry in enumerate(tls.certificates):
             where = f"tls.certificates[{index}]"
-            policy = 0 if entry.client is None else self._place(entry.client, where)
+            policy = 0
+            if entry.client is not None:
+                policy = self._place(self._policy(entry.client, f"{where}.client.ca"))
             for cert, key in self._files(entry, where):
                 pair = self._pair(trial, cert, key, policy, where)
                 if pair is not None:
                     pairs.append(pair)
         ciphers = INTERMEDIATE if tls.ciphers is None else tls.ciphers
+        listeners = self._of_listeners(pairs)
         return Keyring(
             tuple(pairs), (tls.default or "").lower(), tls.min_version, ciphers,
-            tuple(self._policies),
+            tuple(self._policies), listeners, self._cas,
         )  # fmt: skip
 
     # Clients' CAs.
 
-    def _place(self, client: TlsClient, where: str) -> int:
-        policy = self._policy(client, f"{where}.client.ca")
-        if policy not in self._policies:
-            self._policies.append(policy)
-        return self._policies.index(policy)
+    def _place(self, policy: ClientPolicy) -> int:
+        """The place of a policy that a name or a listener has of its own."""
+        own = self._policies[1:]
+        if policy in own:
+            return 1 + own.index(policy)
+        self._policies.append(policy)
+        return len(own) + 1
+
+    def _of_listeners(self, pairs: list[Pair]) -> dict[str, int]:
+        """The places of the policies of listeners, by their ids."""
+        names = {name: pair.policy for pair in pairs for name in pair.names if pair.policy}
+        found = {}
+        for one in self._listeners:
+            if one.verify is None:
+                continue
+            where = f"listen: {one.id}"
+            file = one.ca or self._settings.tls.client.ca
+            if file is None and one.verify != "none":
+                self.problems.append(f"{where}: expected ca=FILE, or tls.client.ca")
+            policy = self._policy(TlsClient(one.verify, file), where)
+            found[one.id] = self._place(policy)
+            for name, place in names.items():
+                both = stricter(self._policies[place], policy)
+                if both.verify != "none" and not both.ca and policy.ca:
+                    self.warnings.append(
+                        f"{where}: no certificate of a client is good for {name}, which has "
+                        "another CA"
+                    )
+        return found
 
     def _policy(self, client: TlsClient, where: str) -> ClientPolicy:
         if client.verify == "none" or client.ca is None:
@@ -109,12 +145,14 @@ class _Reader:
         except ValueError:
             self.problems.append(f"{where}: expected certificates in PEM in {client.ca}")
         else:
+            self._cas[client.ca] = text
             return ClientPolicy(client.verify, text)
-        # As long as the file is wrong nobody is let in, unless a former one is known.
-        for known in self._known_policies:
-            if known.verify == client.verify:
-                return known
-        return ClientPolicy(client.verify)
+        # As long as the file is wrong nobody is let in, unless what was in it is known.
+        known = self._known_cas.get(client.ca)
+        if known is None:
+            return ClientPolicy(client.verify)
+        self._cas[client.ca] = known
+        return ClientPolicy(client.verify, known)
 
     # Pairs.
 
@@ -165,12 +203,15 @@ class _Reader:
     def check(self, keyring: Keyring) -> list[str]:
         """What is wrong with the keyring as a whole."""
         problems = []
-        names, default = keyring.by_name(), keyring.default
+        default = keyring.default
         listens = any(one.tls for one in self._settings.listeners)
         acme = self._settings.tls.acme
         hosts = () if acme is None else tuple(name.lower() for name in acme.hosts)
         if listens and not keyring.pairs and not self.problems and not hosts:
-            problems.append("tls.certificates: expected at least one, for listen has tls:")
+            # They may be in the store, or come later.
+            self.warnings.append(
+                "tls.certificates: no file has one, so handshakes on tls: get those of the store"
+            )
         first: dict[str, Pair] = {}
         for pair in keyring.pairs:
             for name in pair.names:
@@ -178,9 +219,11 @@ class _Reader:
                 if other.policy != pair.policy:
                     files = f"{other.source} and {pair.source}"
                     problems.append(f"tls.certificates: {name} has two settings of client: {files}")
-        is_known = default in hosts or default in names or "*." + default.partition(".")[2] in names
+        is_known = default in hosts or default in first or "*." + default.partition(".")[2] in first
         if default and not is_known and not self.problems:
-            problems.append(f"tls.default: no certificate is for {default}")
+            self.warnings.append(
+                f"tls.default: no certificate in files is for {default}; one of the store may be"
+            )
         try:
             make_context(keyring, ClientPolicy(), [])
         except ssl.SSLError:

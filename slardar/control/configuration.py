@@ -451,6 +451,30 @@ class Configuration:
         made = self.change_checked(prepare, who, wait, condition)
         return defer.ensureDeferred(or_none(made))
 
+    def take_values(
+        self,
+        wanted: Callable[[], list[Value]],
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> defer.Deferred[Receipt | None]:
+        """Store and serve some values.  All are one new version; fires with ``None`` if there are
+        none.
+
+        ``wanted`` gives them when it is the turn of this change, perhaps again and again.  Fails
+        with what it raises, and as :meth:`take_desired` does.
+        """
+
+        def prepare(checks: Checks) -> Next:
+            values = wanted()
+            if not values:
+                raise NothingChanged
+            state = self.held.after(values, self.held.version, self.held.revision)
+            return self._change_to(self._desired(self.settings, state), values, checks)
+
+        made = self.change_checked(prepare, who, wait, condition)
+        return defer.ensureDeferred(or_none(made))
+
     def take_settings(self, settings: Settings, who: str) -> defer.Deferred[Receipt | None]:
         """Use other settings: serve their upstreams, routes and default upstream wherever the store
         does not say something else.

@@ -28,7 +28,7 @@ from slardar.model.service import Service, parse_service
 from slardar.model.setting import settings_in_use
 from slardar.model.shown import HIDDEN, hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
-from slardar.model.tls import Challenges
+from slardar.model.tls import Pair, written_pair
 
 __all__ = [
     "Desired",
@@ -47,6 +47,9 @@ T = TypeVar("T")
 #: Upstreams of which each costs less than to make the whole anew.
 _FEW = 5
 
+#: The beginning of the key paths of certificates.
+_CERTIFICATES = "certificates."
+
 _NOTHING = Snapshot.build(0, {}, (), None)
 
 
@@ -61,8 +64,8 @@ class Desired(Struct, frozen=True):
     hooks: Mapping[HookKey, Hook]
     #: As :attr:`Snapshot.settings` has them.
     settings: Mapping[str, str]
-    #: What CAs are answered.
-    challenges: Challenges
+    #: It has the certificates of the store, and what CAs are answered.
+    certified: Snapshot
     #: The parts of the state that cannot be read: why, in one line, by key path.
     failed: Mapping[str, str]
 
@@ -76,15 +79,14 @@ class Desired(Struct, frozen=True):
             self.hooks,
             self.services,
             self.settings,
-            challenges=self.challenges,
-        )
+        ).certified_as(self.certified)
 
     def snapshot_after(self, served: Snapshot, version: int) -> Snapshot:
         """The same, made from the present configuration if little differs, which is cheaper."""
         changed = self.changed(served)
-        if not changed or len(changed) > _FEW or not self._differs_in_upstreams_only(served):
+        if len(changed) > _FEW or not self._is_like(served):
             return self.snapshot(version)
-        snapshot = served
+        snapshot = served.certified_as(self.certified)
         for name in changed:
             upstream = self.upstreams.get(name)
             if upstream is None:
@@ -115,16 +117,21 @@ class Desired(Struct, frozen=True):
 
     def is_served(self, served: Snapshot) -> bool:
         """Whether there is no difference at all."""
-        return self._differs_in_upstreams_only(served) and not self.changed(served)
+        return (
+            self.certified.certificates is served.certificates
+            and self.certified.challenges is served.challenges
+            and self._is_like(served)
+            and not self.changed(served)
+        )
 
-    def _differs_in_upstreams_only(self, served: Snapshot) -> bool:
+    def _is_like(self, served: Snapshot) -> bool:
+        """Whether nothing differs but upstreams, certificates and what CAs are answered."""
         return (
             self.services is served.services
             and self.routes is served.routes
             and self.default_upstream == served.default_upstream
             and self.hooks is served.hooks
             and self.settings is served.settings
-            and self.challenges is served.challenges
         )
 
 
@@ -183,6 +190,7 @@ def read_desired(
         routes = served.routes
     hooks = reader.read_hooks(state)
     values = reader.read_settings(settings, state)
+    certificates = reader.read_certificates(state)
     return Desired(
         upstreams,
         same_or(served.services, services),
@@ -190,7 +198,7 @@ def read_desired(
         settings.default_upstream,
         hooks,
         values,
-        reader.read_challenges(state),
+        reader.certified(state, certificates),
         reader.failed,
     )
 
@@ -344,12 +352,6 @@ class _StateReader:
         self.failed.update(failed)
         return found
 
-    def read_challenges(self, state: StoredState) -> Challenges:
-        """What CAs are answered.  If nothing differs, it is the object that is served."""
-        found, failed = read_challenges(state.acme, self._served.challenges)
-        self.failed.update((f"acme.{name}", f"acme.{name}: {why}") for name, why in failed.items())
-        return found
-
     def read_services(self, settings: Settings, state: StoredState) -> dict[str, Service]:
         """The services of the settings and of a state."""
         services = {
@@ -380,6 +382,42 @@ class _StateReader:
         """The service that is known, if it is equal; else this one."""
         known = self._served.services.get(service.name)
         return service if known is None or known.digest != service.digest else known
+
+    def read_certificates(self, state: StoredState) -> Mapping[str, Pair]:
+        """The certificates of a state.  If none differs, it is the mapping that is served."""
+        known, held = self._served.certificates, self._held.certificates
+        failed = {where for where in self._known_failed if where.startswith(_CERTIFICATES)}
+        broken = self.broken_names("certificates", state)
+        if state.certificates is held and not failed and not broken:
+            return known
+        found: dict[str, Pair] = {}
+        trial: Any = None
+        for name in broken:
+            if name in known:
+                found[name] = known[name]
+        for name, value in state.certificates.items():
+            where = f"{_CERTIFICATES}{name}"
+            pair: Pair | None = known.get(name)
+            if pair is None or value is not held.get(name) or where in failed:
+                if trial is None:
+                    # Imported here: a process without TLS does not pay for it.
+                    from slardar.control import stored_pairs
+
+                    trial = stored_pairs.new_trial()
+                parse = partial(stored_pairs.parse_pair, name, where=where, trial=trial)
+                pair = self._read(where, value, held.get(name), pair, parse)
+            if pair is not None:
+                found[name] = pair
+        return same_or(known, found)
+
+    def certified(self, state: StoredState, certificates: Mapping[str, Pair]) -> Snapshot:
+        """What is served, with these certificates and with what CAs are to be answered."""
+        found = self._served
+        if certificates is not found.certificates:
+            found = found.with_certificates(certificates)
+        challenges, failed = read_challenges(state.acme, found.challenges)
+        self.failed.update((f"acme.{name}", f"acme.{name}: {why}") for name, why in failed.items())
+        return found if challenges is found.challenges else found.with_challenges(challenges)
 
     def leave_out(self, section: str, name: str, other: str) -> None:
         """Note that a name cannot have its value in this section, for it is something else."""
@@ -449,6 +487,9 @@ def served_state(state: StoredState, served: Snapshot, failed: Mapping[str, str]
             values.append(
                 Value("setting", name, None if text is None else msgspec.json.decode(text))
             )
+        elif section == "certificates":
+            pair = served.certificates.get(name)
+            values.append(Value("certificate", name, None if pair is None else written_pair(pair)))
     found = state.after(values, state.version, state.revision) if values else state
     return structs.replace(found, broken={}) if found.broken else found
 

@@ -21,6 +21,7 @@ _KINDS: Mapping[str, Kind] = {
     "hooks": "hook",
     "settings": "setting",
     "acme": "acme",
+    "certificates": "certificate",
 }
 
 

@@ -47,6 +47,8 @@ def build_status(
     origins: Mapping[str, Any] | None = None,
     services: Mapping[str, ServiceState] | None = None,
     store: Mapping[str, Any] | None = None,
+    certificates: Mapping[str, Any] | None = None,
+    tls: Mapping[str, Any] | None = None,
     acme: Mapping[str, HostState] | None = None,
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
@@ -56,8 +58,9 @@ def build_status(
     ``generations`` are the processes that serve, this one first and then those that an
     upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where
     upstreams, services and routes come from; ``services`` what their catalogues have said;
-    ``store`` how the store is (:func:`shown_store`); ``acme`` how it is with the certificates that
-    are got by ACME.
+    ``store`` how the store is (:func:`shown_store`); ``certificates`` how many there are, and what
+    is wrong with them; ``tls`` what there is to know of TLS to clients;
+    ``acme`` how it is with the certificates that are got by ACME.
     """
     times = _Times()
     statistics = dict(plane.statistics())
@@ -80,6 +83,10 @@ def build_status(
     }
     if store is not None:
         status["store"] = dict(store)
+    if certificates:
+        status["certificates"] = dict(certificates)
+    if tls is not None:
+        status["tls"] = dict(tls)
     if origins is not None:
         status["origins"] = dict(origins)
     if services:

@@ -68,7 +68,7 @@ from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.networks import Networks, peer_address
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
-from slardar.model.tls import CHALLENGE_PATH, Challenges, Keyring
+from slardar.model.tls import CHALLENGE_PATH, Challenges, Keyring, TicketKeys
 from slardar.observers.counted import Counted, counted_in
 from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
@@ -302,9 +302,14 @@ class DataPlane(Router):
         self._tls.take(keyring)
         return defer.succeed(None)
 
-    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
+    def take_tickets(self, keys: TicketKeys | None) -> defer.Deferred[None]:
+        """Share sessions with these keys; see :class:`slardar.interfaces.IPlane`."""
+        self._tls.take_tickets(keys)
+        return defer.succeed(None)
+
+    def is_misdirected(self, tls: TlsFacts, host: str, listener: ListenerSpec) -> bool:
         """See :meth:`slardar.http1.interfaces.PlaneBase.is_misdirected`."""
-        return self._tls.policy(host) != tls.policy
+        return self._tls.policy(host, listener) != tls.policy
 
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""

@@ -501,7 +501,8 @@ class ClientConnection(Downstream):
         request.tls = tls
         if tls.subject:
             request.lines.append(b"X-Client-Cert-Subject: " + tls.subject)
-        return tls.name != request.host and self._host.is_misdirected(tls, request.host)
+        host = request.host
+        return tls.name != host and self._host.is_misdirected(tls, host, self.listener)
 
     def _settle(self, request: Request) -> None:
         """Settle what is believed of what the request tells of its client."""

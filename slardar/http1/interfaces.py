@@ -785,9 +785,9 @@ class PlaneBase:
         """A request was answered without a server."""
         raise NotImplementedError
 
-    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
-        """Whether clients must show another certificate for ``host`` than was asked of this
-        one."""
+    def is_misdirected(self, tls: TlsFacts, host: str, listener: ListenerSpec) -> bool:
+        """Whether clients of ``listener`` must show another certificate for ``host`` than was
+        asked of this one."""
         return False
 
     def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:

@@ -27,7 +27,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
-from slardar.model.tls import Challenges, Keyring, Pair
+from slardar.model.tls import Challenges, Keyring, Pair, TicketKeys
 from slardar.observers.counted import Counted, Present
 from slardar.observers.spans import Spans
 
@@ -52,6 +52,7 @@ __all__ = [
     "SuspendHook",
     "TakeKeyring",
     "TakeSettings",
+    "TakeTickets",
     "ToWorker",
     "Told",
     "UpstreamReport",
@@ -151,6 +152,8 @@ class Begin(Struct, tag="begin", frozen=True):
     count: int = 1
     #: The certificates for clients, and their keys.
     keyring: Keyring = Keyring()
+    #: What session tickets are sealed with; ``None``: each worker has keys of its own.
+    tickets: TicketKeys | None = None
 
 
 class Delta(Struct, tag="delta", frozen=True):
@@ -199,6 +202,12 @@ class TakeKeyring(Struct, tag="keyring", frozen=True):
     """Use these certificates for handshakes from now on."""
 
     keyring: Keyring
+
+
+class TakeTickets(Struct, tag="tickets", frozen=True):
+    """Seal session tickets with these keys from now on."""
+
+    tickets: TicketKeys | None
 
 
 class Reopen(Struct, tag="reopen", frozen=True):
@@ -341,6 +350,7 @@ ToWorker = (
     | SuspendHook
     | TakeSettings
     | TakeKeyring
+    | TakeTickets
     | Reopen
     | Verdicts
     | Addresses

@@ -131,6 +131,8 @@ class Worker:
             return taken.addCallback(lambda _: self._done())
         if isinstance(message, messages.TakeKeyring):
             return self._plane.take_keyring(message.keyring).addCallback(lambda _: self._done())
+        if isinstance(message, messages.TakeTickets):
+            return self._plane.take_tickets(message.tickets).addCallback(lambda _: self._done())
         if isinstance(message, messages.Reopen):
             self._plane.reopen_logs()
             return self._done()
@@ -222,6 +224,7 @@ class Worker:
         if message.refused:
             plane.refuse_hooks(message.refused)
         plane.take_keyring(message.keyring)
+        plane.take_tickets(message.tickets)
         self._names.learn(message.addresses, ())
         await self._apply(snapshot, list(snapshot.upstreams), begins=True)
         self._take_health(message.health)

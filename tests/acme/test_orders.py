@@ -50,7 +50,7 @@ def test_certificate_is_got_and_kept(
     assert place.ca.told == kinds
     value = node.actions.held.certificates[A]
     assert value["cert"] == place.ca.signed[0]
-    assert value["origin"] == "acme"
+    assert value["from"] == "acme"
     assert "PRIVATE KEY" in value["key"]
     assert list(node.actions.held.acme) == ["account"]
     assert node.served.challenges == Challenges()

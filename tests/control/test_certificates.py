@@ -12,7 +12,9 @@ import pytest
 
 from slardar.config import Settings, parse_settings
 from slardar.control.certificates import CertificateError, Found, checked_pair, read_keyring
+from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.errors import ConfigError
+from slardar.model.listener import spec_of
 from slardar.model.tls import Keyring
 from tests.certificates import Authority
 
@@ -173,8 +175,6 @@ def test_folder_that_cannot_be_read_takes_nothing_away(authority: Authority, fol
 @pytest.mark.parametrize(
     ("certificates", "more", "line"),
     [
-        ([], {}, "tls.certificates: expected at least one, for listen has tls:"),
-        ([PAIR], {"default": "b.example"}, "tls.default: no certificate is for b.example"),
         ([PAIR], {"ciphers": "BEST"}, "tls.ciphers: expected a list of OpenSSL's names of suites"),
         (
             [PAIR, {"cert": "a.pem", "key": "a.key", "client": {"verify": "require", "ca": "CA"}}],
@@ -216,6 +216,99 @@ def test_policies_of_clients(authority: Authority, folder: Path) -> None:
     assert [pair.policy for pair in keyring.pairs] == [0, 1]
     assert [policy.verify for policy in keyring.policies] == ["none", "require"]
     assert keyring.policies[1].ca == authority.file.read_text()
+
+
+def test_policies_of_listeners(authority: Authority, folder: Path) -> None:
+    """With a CA of their own, or the general one; also of a listener that is open, and gone
+    from the settings."""
+    Path("CA").write_text(authority.file.read_text())
+    Path("other").write_text(Authority(folder, "more").file.read_text())
+    authority.issue("a", ("a.example",))
+    client = {"verify": "none", "ca": "CA"}
+    before = spec_of("tls:4:verify=require:ca=other")
+    listen = [
+        "tls:1",
+        "tls:2:verify=optional",
+        "tls:3:verify=require:ca=other",
+        "tls:5:verify=none",
+    ]
+    tls = {"certificates": [PAIR], "client": client}
+    wanted = parse_settings({"listen": listen, "tls": tls})
+    keyring, problems, warnings = read_keyring(wanted, None, [before])
+    assert (problems, warnings) == ([], [])
+    assert keyring is not None
+    found = {one: keyring.policies[place] for one, place in keyring.listeners.items()}
+    assert {one: policy.verify for one, policy in found.items()} == {
+        "tls:2:verify=optional": "optional",
+        "tls:3:verify=require:ca=other": "require",
+        "tls:4:verify=require:ca=other": "require",
+        "tls:5:verify=none": "none",
+    }
+    assert found["tls:2:verify=optional"].ca == Path("CA").read_text()
+    assert found["tls:3:verify=require:ca=other"].ca == Path("other").read_text()
+
+
+def test_listener_without_a_ca(authority: Authority, folder: Path) -> None:
+    """Nobody could get in."""
+    authority.issue("a", ("a.example",))
+    _, problems, _ = read_keyring(settings(PAIR, listen="tls:1:verify=require"))
+    assert problems == ["listen: tls:1:verify=require: expected ca=FILE, or tls.client.ca"]
+    _, problems, _ = read_keyring(settings(PAIR, listen="tls:1:verify=require:ca=none"))
+    wrong = "listen: tls:1:verify=require:ca=none: cannot read none: No such file or directory"
+    assert problems == [wrong]
+
+
+def test_name_that_is_closed_at_a_listener(authority: Authority, folder: Path) -> None:
+    """No certificate is of two CAs: a warning says so."""
+    Path("CA").write_text(authority.file.read_text())
+    Path("other").write_text(Authority(folder, "more").file.read_text())
+    authority.issue("a", ("a.example",))
+    pair = {**PAIR, "client": {"verify": "require", "ca": "CA"}}
+    found = read_keyring(settings(pair, listen="tls:1:verify=optional:ca=other"))
+    assert found.problems == []
+    assert found.warnings == [
+        "listen: tls:1:verify=optional:ca=other: no certificate of a client is good for a.example,"
+        " which has another CA"
+    ]
+    found = read_keyring(settings(pair, listen="tls:1:verify=optional:ca=CA"))
+    assert found.warnings == []
+
+
+def test_name_with_the_general_policy_as_its_own_keeps_it(
+    authority: Authority, folder: Path
+) -> None:
+    """A listener that asks for less does not take it away."""
+    Path("CA").write_text(authority.file.read_text())
+    authority.issue("a", ("a.example",))
+    client = {"verify": "require", "ca": "CA"}
+    wanted = settings({**PAIR, "client": client}, listen="tls:1:verify=none", client=client)
+    keyring, problems, _ = read_keyring(wanted)
+    assert problems == []
+    assert keyring is not None
+    contexts = TlsContexts()
+    contexts.take(keyring)
+    (listener,) = wanted.listeners
+    assert contexts.policy("a.example", listener).verify == "require"
+
+
+def test_ca_of_one_name_is_never_that_of_another(authority: Authority, folder: Path) -> None:
+    """Not even while its file is wrong."""
+    Path("CA").write_text(authority.file.read_text())
+    Path("other").write_text(Authority(folder, "more").file.read_text())
+    authority.issue("a", ("a.example",))
+    authority.issue("b", ("b.example",))
+    wanted = settings(
+        {**PAIR, "client": {"verify": "require", "ca": "CA"}},
+        {"cert": "b.pem", "key": "b.key", "client": {"verify": "require", "ca": "other"}},
+    )
+    before = read_keyring(wanted).keyring
+    Path("other").write_text("nothing")
+    keyring, problems, _ = read_keyring(wanted, before)
+    assert len(problems) == 1
+    assert keyring == before
+    keyring, _, _ = read_keyring(wanted)
+    assert keyring is not None
+    assert [policy.ca for policy in keyring.policies[1:]] == [Path("CA").read_text(), ""]
 
 
 def test_ca_that_cannot_be_read_lets_nobody_in(authority: Authority, folder: Path) -> None:

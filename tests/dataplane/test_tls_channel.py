@@ -18,7 +18,7 @@ from slardar.dataplane.poller import Poller
 from slardar.dataplane.tls_channel import TlsChannel, subject_of
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.model.listener import HTTPS, ListenerSpec
-from slardar.model.tls import ClientPolicy, Keyring, Pair
+from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys
 from tests.certificates import Authority
 from tests.dataplane.kit import Recorder, logged, pump, step
 
@@ -43,12 +43,19 @@ class Far:
     """The client at the other end of a channel."""
 
     def __init__(
-        self, poller: Poller, sock: socket.socket, context: ssl.SSLContext, name: str | None
+        self,
+        poller: Poller,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        name: str | None,
+        session: Any = None,
     ) -> None:
         self.poller, self.sock = poller, sock
         sock.setblocking(False)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.tls = context.wrap_bio(
+            self.incoming, self.outgoing, server_hostname=name, session=session
+        )
         self.data = bytearray()
         #: What came last, as it came.
         self.raw = b""
@@ -152,14 +159,17 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
         protocols: tuple[str, ...] = (),
         default: str = "",
         challenges: dict[str, Pair] | None = None,
+        contexts: TlsContexts | None = None,
+        client: ssl.SSLContext | None = None,
+        session: Any = None,
     ) -> tuple[TlsChannel, Far, Any]:
-        contexts = TlsContexts()
+        contexts = TlsContexts() if contexts is None else contexts
         contexts.take(Keyring((pair,), default, policies=(policy or ClientPolicy(),)))
         contexts.take_challenges(challenges or {})
         near, far = socket.socketpair()
         fars.append(far)
         near.setblocking(False)
-        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client = client or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = name is not None
         client.load_verify_locations(authority.file)
         client.minimum_version = client.maximum_version = version
@@ -168,7 +178,7 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
         if protocols:
             client.set_alpn_protocols(list(protocols))
         channel = TlsChannel(poller, near, protocol or Recorder(), contexts, LISTENER)
-        made = Far(poller, far, client, name)
+        made = Far(poller, far, client, name, session)
         if shake:
             made.shake()
             pump(poller, lambda: channel.tls is not None or channel.closed)
@@ -180,6 +190,34 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
 
 
 # Handshakes.
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ticket_outlives_the_keys_of_its_time(
+    secure: Connect, poller: Poller, version: ssl.TLSVersion
+) -> None:
+    """For as long as they are the former ones.  What is sealed meanwhile is sealed with the new
+    ones, so a client that comes often keeps a session."""
+    contexts, client = TlsContexts(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def connect(session: Any = None) -> tuple[bool | None, Any]:
+        channel, far, _ = secure(contexts=contexts, client=client, version=version, session=session)
+        channel.write(b"x")
+        far.until(lambda: far.data)
+        return far.tls.session_reused, far.tls.session
+
+    contexts.take_tickets(TicketKeys(b"second", b"first"))
+    session = connect()[1]
+    for _ in range(2):
+        assert connect(session)[0]
+    contexts.take_tickets(TicketKeys(b"third", b"second"))
+    for _ in range(2):
+        reused, newer = connect(session)
+        assert reused
+    contexts.take_tickets(TicketKeys(b"fourth", b"third"))
+    assert not connect(session)[0]
+    # A client of TLS 1.2 keeps the ticket that it has.
+    assert connect(newer)[0] is (version == ssl.TLSVersion.TLSv1_3)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -335,6 +337,59 @@ def test_certificates_of_clients(site: Site) -> None:
     assert site.curl("a.example", "/", "-H", "Host: x.w.example")[0] == 200
 
 
+def test_certificates_of_clients_by_listener(site: Site) -> None:
+    """The same name asks for one at one listener, and for none at the other one; a file of a
+    CA is read again, and a listener that is gone from the settings goes on asking."""
+    folder = site.folder
+    alice = site.authority.issue("alice", ("alice",))
+    partners = Authority(folder, "partners")
+    bob = partners.issue("bob", ("bob",))
+    file = partners.file.rename(folder / "partners:all.pem")
+    ca = str(file).replace(":", r"\:")
+    strict = f"tls:0:interface=127.0.0.1:verify=require:ca={ca}"
+    settings = json.loads((folder / "slardar.yaml").read_text())
+    settings["listen"] = ["tls:0:interface=127.0.0.1", strict]
+    (folder / "slardar.yaml").write_text(json.dumps(settings))
+    options = ("--config", "slardar.yaml", "--store", "memory:")
+    site.program = program = Upgraded(folder, *options, count=1, listen=False)
+    site.stack.callback(program.end)
+    program.wait_for(r"control on tcp 127\.0\.0\.1:(\d+)")
+    easy, hard = map(int, re.findall(r"requests on tls 127\.0\.0\.1:(\d+)", program.output))
+
+    def status(port: int, who: tuple[Path, Path] | None = None, *words: str) -> tuple[int, str]:
+        site.port = port
+        identity = () if who is None else ("--cert", str(who[0]), "--key", str(who[1]))
+        try:
+            return site.curl("a.example", "/", *identity, *words)
+        except subprocess.CalledProcessError:
+            return 0, ""
+
+    assert status(easy)[0] == 200
+    assert status(hard)[0] == 0
+    assert status(hard, alice)[0] == 0
+    code, text = status(hard, bob)
+    assert code == 200
+    assert "X-Client-Cert-Subject: CN=bob" in text
+    # By either name of this listener the same is asked for.
+    assert status(hard, bob, "-H", "Host: x.w.example")[0] == 200
+    # Who has come in at the one does not come in at the other one with the session.
+    saved = ssl.create_default_context(cafile=str(site.authority.file))
+    saved.maximum_version = ssl.TLSVersion.TLSv1_2
+    site.port = easy
+    first = site.connect(context=saved)
+    ask(first)
+    site.port = hard
+    with pytest.raises(ssl.SSLError):
+        saved.wrap_socket(site.plain(), server_hostname="a.example", session=first.session)
+    settings["listen"] = ["tls:0:interface=127.0.0.1"]
+    (folder / "slardar.yaml").write_text(json.dumps(settings))
+    file.write_text(site.authority.file.read_text())
+    site.hup("read again: certificates for clients")
+    until(lambda: status(hard, alice)[0] == 200, "the other CA counts")
+    assert status(hard, bob)[0] == 0
+    assert status(hard)[0] == 0
+
+
 def test_new_files_under_load(site: Site) -> None:
     """No request fails, and no connection is closed for a certificate; a broken file changes
     nothing, and no key is told."""
@@ -427,6 +482,50 @@ def test_upgrade_under_load(tmp_path: Path, site: Site) -> None:
         ends.set()
         thread.join()
     assert failures == []
+
+
+def test_sessions_resume_wherever_the_client_gets(site: Site) -> None:
+    """On each worker, on one that has taken the place of a killed one, and after an upgrade."""
+    program = Upgraded(
+        site.folder, "--config", "slardar.yaml", "--store", "memory:",
+        *("--listen", "tls:0:interface=127.0.0.1"), count=2, listen=False,
+    )  # fmt: skip
+    site.stack.callback(program.end)
+    site.port = int(program.wait_for(r"requests on tls 127\.0\.0\.1:(\d+)")[1])
+    program.control = int(program.wait_for(r"control on tcp 127\.0\.0\.1:(\d+)")[1])
+    assert program.status()["tls"] == {"sessions": "shared", "staples": "sent"}
+    log = site.folder / "access.log"
+
+    def resumed_everywhere() -> None:
+        """Connect until each worker has served a client with a session."""
+        log.write_text("")
+        served: set[str] = set()
+        deadline = time.monotonic() + PATIENCE
+        while len(served) < 2:
+            assert time.monotonic() < deadline
+            for context, session in sessions:
+                with context.wrap_socket(
+                    site.plain(), server_hostname="a.example", session=session
+                ) as sock:
+                    assert ask(sock).startswith(b"HTTP/1.1 200 OK")
+                    assert sock.session_reused, context.maximum_version
+            served = {json.loads(line)["worker"] for line in log.read_text().splitlines()}
+
+    sessions = []
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = site.context(minimum_version=version, maximum_version=version)
+        sock = site.connect(context=context)
+        ask(sock)
+        assert not sock.session_reused
+        sessions.append((context, sock.session))
+    resumed_everywhere()
+    killed = program.pids()["worker-0"]
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: program.pids()["worker-0"] != killed, "another one is started")
+    until(program.are_alive, "it serves")
+    resumed_everywhere()
+    program.upgrade()
+    resumed_everywhere()
 
 
 def test_header_of_a_proxy_before_the_handshake(site: Site) -> None:
