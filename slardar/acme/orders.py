@@ -136,7 +136,11 @@ class _Lost(Exception):
 
 
 class _Refused(Exception):
-    """A challenge has failed; another one may not."""
+    """A challenge of this type has failed; one of another type may not."""
+
+    def __init__(self, message: str, challenge: str = "") -> None:
+        super().__init__(message)
+        self.challenge = challenge
 
 
 class Orders:
@@ -557,7 +561,8 @@ class _Run:
         orders, host = self._orders, self._host
         text = printable(" ".join(str(error).split()) or type(error).__name__)[:_MAX_ERROR]
         put_off = getattr(error, "retry_after", 0.0)
-        order = rules.after_failure(self._order.failures, text, orders.now, put_off, orders.draw)
+        challenge = getattr(error, "challenge", "")
+        order = rules.after_failure(self._order, text, orders.now, put_off, challenge, orders.draw)
         if getattr(error, "kind", "") == "accountDoesNotExist":
             await self._forget_account()
 
@@ -583,15 +588,15 @@ class _Run:
     def _put_off(self, error: str) -> None:
         """The store takes nothing: nothing is asked of a CA."""
         orders = self._orders
-        known = orders._untold.get(self._host)
-        failures = 0 if known is None else known.failures
-        order = rules.after_failure(failures, error[:_MAX_ERROR], orders.now, draw=orders.draw)
+        known = orders._untold.get(self._host) or Order()
+        order = rules.after_failure(known, error[:_MAX_ERROR], orders.now, draw=orders.draw)
         orders.failed(self._host, order)
 
     async def _let_go(self) -> None:
         """Another process may take the order at once."""
-        failures = self._order.failures
-        order = Order(failures=failures, next=self._orders.now) if failures else None
+        failures, kind = self._order.failures, self._order.kind
+        now = self._orders.now
+        order = Order(failures=failures, next=now, kind=kind) if failures else None
 
         def make() -> list[Value]:
             self._mine()
@@ -641,7 +646,7 @@ class _Run:
         account = await self._account()
         ca = self._orders.make_ca(self._acme.directory, self._acme.ca, account.key, account.uri)
         try:
-            kinds = rules.kinds_to_try(self._kinds, self._order.failures)
+            kinds = rules.kinds_to_try(self._kinds, self._order.kind)
             for kind, following in zip(kinds, [*kinds[1:], None], strict=True):
                 try:
                     key, pem = await self._certificate(ca, kind)
@@ -761,7 +766,7 @@ class _Run:
         if authorization.status == "pending":
             offered = [one for one in authorization.challenges if one.type == kind]
             if not offered:
-                raise _Refused(f"the CA does not offer {kind}")
+                raise _Refused(f"the CA does not offer {kind}", kind)
             await self._serve(kind, offered[0].token, ca.key_authorization)
             await self._ask(ca.begin, offered[0])
             while authorization.status == "pending":
@@ -770,7 +775,7 @@ class _Run:
         if authorization.status != "valid":
             errors = [one.error for one in authorization.challenges if one.error is not None]
             reason = str(errors[0]) if errors else f"the authorization is {authorization.status}"
-            raise _Refused(f"{kind} has failed: {reason}")
+            raise _Refused(f"{kind} has failed: {reason}", kind)
 
     async def _serve(self, kind: str, token: str, authorization: Callable[[str], str]) -> None:
         """Have every worker, and every node, answer the CA."""

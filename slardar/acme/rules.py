@@ -62,33 +62,39 @@ def kinds_available(listeners: Iterable[ListenerSpec]) -> tuple[str, ...]:
     return tuple(kind for kind, tls in ((HTTP, False), (TLS, True)) if tls in secure)
 
 
-def kinds_to_try(available: tuple[str, ...], failures: int) -> tuple[str, ...]:
+def kinds_to_try(available: tuple[str, ...], failed: str) -> tuple[str, ...]:
     """The types to try in one go, in order: the first time all of them, and then in turns one, so
-    that failures are few."""
-    if not available or not failures:
+    that failures are few.  ``failed`` is the type that failed last, or empty."""
+    if failed not in available:
         return available
-    return (available[failures % len(available)],)
+    return (available[(available.index(failed) + 1) % len(available)],)
 
 
 def begun(node: str, now: float, before: Order | None) -> Order:
     """The order of a node that takes it now.  An order that another one did not end has failed."""
-    failures = 0 if before is None else before.failures + bool(before.node)
-    return Order(node, now, now + LEASE, failures)
+    if before is None:
+        return Order(node, now, now + LEASE)
+    failures = before.failures + bool(before.node)
+    return Order(node, now, now + LEASE, failures, kind=before.kind)
 
 
 def after_failure(
-    failures: int,
+    before: Order,
     error: str,
     now: float,
     put_off: float = 0.0,
+    kind: str = "",
     draw: Callable[[], float] = random,
 ) -> Order:
-    """The order when a try has failed, and ``failures`` others before it.
+    """The order when a try has failed.
 
-    ``put_off`` are the seconds that the CA asks to wait, 0 if it has not asked.
+    ``put_off`` are the seconds that the CA asks to wait, 0 if it has not asked.  ``kind`` is the
+    type of the challenge that has failed, if that was the reason.
     """
+    failures = before.failures
     seconds = max(backoff(_FIRST, _LONGEST, failures, draw), min(put_off, _MAX_PUT_OFF))
-    return Order(failures=failures + 1, next=now + seconds, error=error)
+    kind = kind or before.kind
+    return Order(failures=failures + 1, next=now + seconds, error=error, kind=kind)
 
 
 def not_before(order: Order | None) -> float:

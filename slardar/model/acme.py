@@ -82,6 +82,8 @@ class Order(Struct, frozen=True, omit_defaults=True):
     failures: Annotated[int, Meta(ge=0, le=2**31)] = 0
     next: Time = 0
     error: Line = ""
+    #: The type of challenge that failed last; empty if none did.
+    kind: Line = ""
     answer: Answer | None = None
 
 

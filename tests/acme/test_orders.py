@@ -144,7 +144,7 @@ def test_failure_is_tried_again_later_and_is_known_after_a_restart(place: Place)
     place.ca.broken = set()
     place.until(lambda: again.pems)
     # One type at a time from then on.
-    assert place.ca.told == [HTTP, TLS, TLS]
+    assert place.ca.told == [HTTP, TLS, HTTP]
     assert order_of(again) is None
 
 

@@ -39,13 +39,12 @@ def test_challenges_are_those_that_listeners_can_answer(
 def test_after_a_failure_one_type_is_tried_at_a_time() -> None:
     """In turns: a CA lets a name fail a few times an hour only."""
     both = (rules.HTTP, rules.TLS)
-    assert rules.kinds_to_try(both, 0) == both
-    assert [rules.kinds_to_try(both, failures) for failures in (1, 2, 3)] == [
-        (rules.TLS,),
-        (rules.HTTP,),
-        (rules.TLS,),
-    ]
-    assert rules.kinds_to_try((rules.TLS,), 5) == (rules.TLS,)
+    assert rules.kinds_to_try(both, "") == both
+    assert rules.kinds_to_try(both, rules.TLS) == (rules.HTTP,)
+    assert rules.kinds_to_try(both, rules.HTTP) == (rules.TLS,)
+    assert rules.kinds_to_try((rules.TLS,), rules.TLS) == (rules.TLS,)
+    # There was a listener for it.
+    assert rules.kinds_to_try((rules.TLS,), rules.HTTP) == (rules.TLS,)
 
 
 @pytest.mark.parametrize(
@@ -87,18 +86,18 @@ def test_pauses_after_failures_grow() -> None:
     pauses = []
     order = Order()
     for _ in range(9):
-        order = rules.after_failure(order.failures, "no", 100.0, draw=whole)
+        order = rules.after_failure(order, "no", 100.0, draw=whole)
         pauses.append(order.next - 100.0)
     assert pauses == [300, 600, 1200, 2400, 4800, 9600, 19200, 21600, 21600]
     assert order == Order(failures=9, next=100.0 + 21600, error="no")
-    half = rules.after_failure(0, "no", 100.0, draw=lambda: 0.0)
+    half = rules.after_failure(Order(), "no", 100.0, draw=lambda: 0.0)
     assert half.next == 250.0
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(1, 300), (3600, 3600), (1e9, DAY)])
 def test_ca_can_put_off_the_next_try(asked: float, seconds: float) -> None:
     """For a day at most."""
-    assert rules.after_failure(0, "no", 0.0, asked, whole).next == seconds
+    assert rules.after_failure(Order(), "no", 0.0, asked, draw=whole).next == seconds
 
 
 def test_order_is_of_one_node_until_it_lapses() -> None:
@@ -109,6 +108,10 @@ def test_order_is_of_one_node_until_it_lapses() -> None:
     assert rules.not_before(first) == first.until == 1000.0 + rules.LEASE
     second = rules.begun("b", 2000.0, first)
     assert (second.node, second.failures) == ("b", 1)
+    # What failed by another reason says nothing of challenges.
+    failed = rules.after_failure(second, "no", 3000.0, 0.0, rules.TLS)
+    assert rules.after_failure(failed, "no", 4000.0).kind == rules.TLS
+    assert rules.begun("b", 9000.0, failed).kind == rules.TLS
     # It was let go of, or has failed.
     assert rules.begun("b", 2000.0, Order(failures=3, next=5.0)).failures == 3
     assert rules.not_before(Order(failures=3, next=5.0)) == 5.0
