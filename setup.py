@@ -76,6 +76,7 @@ REQUEST_PATH = (
     "http1/forwarded",
     "http1/framing",
     "http1/headers",
+    "http1/https",
     "http1/heads",
     "http1/record",
     "http1/reply",
@@ -195,10 +196,13 @@ TEST = [
     # Reads and writes PROXY protocol headers, with their checksums.
     "crc32c>=2.3",
     "proxy-protocol>=0.11",
+    # Drives Debian's Chromium.
+    "playwright>=1.49",
     # Its parser reads what slardar's metrics say.
     "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
+    "tlslite-ng>=0.8",
     # Writes and reads spans.
     "opentelemetry-proto>=1.20",
     # Calls the control channel by its description.

@@ -100,6 +100,8 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self["listen"] = []
         self["upstream"] = []
+        #: See :meth:`take_certificates`.
+        self._certificates: Any = None
 
     def opt_listen(self, endpoint: str) -> None:
         """Endpoint to take requests on; may be given again. [default: tcp:8080]"""
@@ -220,10 +222,30 @@ class Options(usage.Options):
             _collect(problems, _add_upstream, upstreams, text, given, settings.first_services)
         if not (again or problems):
             file = "" if path is None else f"{path}: "
-            _collect(problems, _check_certificates, settings, file)
+            _collect(problems, self._read_certificates, settings, file)
         if problems:
             raise ConfigError(problems)
         return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
+
+    def _read_certificates(self, settings: Settings, file: str) -> None:
+        if not settings.needs_certificates:
+            return
+        # Imported here: a process without TLS does not pay for it.
+        from slardar.acme.checks import problems_of_acme
+        from slardar.control.certificates import read_keyring
+
+        found = read_keyring(settings)
+        problems = found.problems + problems_of_acme(settings)
+        if problems:
+            raise ConfigError([file + line for line in problems])
+        self._certificates = found
+
+    def take_certificates(self) -> Any:
+        """What :func:`slardar.control.certificates.read_keyring` has found for the settings, so
+        that nobody reads it once more; ``None`` if there was nothing to be read.  It is kept here
+        until this is called."""
+        found, self._certificates = self._certificates, None
+        return found
 
     def _with_endpoints(
         self, settings: Settings, path: str | None, problems: list[str]
@@ -262,17 +284,6 @@ class Options(usage.Options):
             settings = msgspec.structs.replace(settings, store=self["store"])
         _collect(problems, _check_store, settings.store, where)
         return settings
-
-
-def _check_certificates(settings: Settings, file: str) -> None:
-    if settings.needs_certificates:
-        # Imported here: a process without TLS does not pay for it.
-        from slardar.acme.checks import problems_of_acme
-        from slardar.control.certificates import read_keyring
-
-        problems = read_keyring(settings).problems + problems_of_acme(settings)
-        if problems:
-            raise ConfigError([file + line for line in problems])
 
 
 def _check_tls(tls: ControlTls, file: str) -> None:

@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from twisted.application.service import Service
@@ -73,7 +74,7 @@ _AT_START = ("listen", "control", "workers", "store", "store_copy", "hooks", "me
 #: Settings that a process also takes with HUP.
 _WITH_HUP = (
     *("timeouts", "limits", "health", "history", "access_log"),
-    *("trusted", "forwarded"),
+    *("trusted", "forwarded", "tls.redirect", "tls.hsts"),
 )
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
@@ -100,7 +101,13 @@ def makeService(options: Options) -> SlardarService:
         predecessor = find_predecessor()
     except ConfigError as error:
         raise SystemExit(f"slardar: {error}") from None
-    service = SlardarService(reactor, options.settings, options.read_again, predecessor)
+    service = SlardarService(
+        reactor,
+        options.settings,
+        options.read_again,
+        predecessor,
+        options.take_certificates(),
+    )
     if options.parent is not None:
         # Until startService sets a handler, the signal would end the process.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -127,7 +134,8 @@ class SlardarService(Service):
     line of the log and exit code 1.
 
     ``read_again`` reads the settings again when the process gets ``HUP``; it may block.
-    ``predecessor`` is the process to take over from, if there is one.
+    ``predecessor`` is the process to take over from, if there is one.  ``certificates`` is what
+    :meth:`slardar.options.Options.take_certificates` has; without it files of ``tls`` are read.
     """
 
     name = "slardar"
@@ -138,6 +146,7 @@ class SlardarService(Service):
         settings: Settings,
         read_again: Callable[[], Settings] | None = None,
         predecessor: Predecessor | None = None,
+        certificates: Any = None,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
@@ -166,7 +175,7 @@ class SlardarService(Service):
         self._tls = _control_tls(settings.control)
         self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
         #: The certificates for clients, of files.
-        self._keyring = self.actions.certificates.keyring = _first_keyring(settings)
+        self._keyring = self.actions.certificates.keyring = _first_keyring(settings, certificates)
         self._expiry = ExpiryWatch(
             reactor, self.actions.certificates.in_use, self.actions.clock, self.events.publish
         )
@@ -526,7 +535,7 @@ class SlardarService(Service):
         before, self._settings = self._settings, settings
 
         def changed(keys: tuple[str, ...]) -> list[str]:
-            return [key for key in keys if getattr(before, key) != getattr(settings, key)]
+            return [key for key in keys if attrgetter(key)(before) != attrgetter(key)(settings)]
 
         taken, waiting = changed(_WITH_HUP), changed(_AT_START)
         if taken:
@@ -751,9 +760,11 @@ def _problems_of_acme(settings: Settings) -> list[str]:
     return problems_of_acme(settings)
 
 
-def _first_keyring(settings: Settings) -> Keyring:
-    """The certificates to begin with.  Raises ConfigError with every mistake."""
-    found = _read_keyring(settings)
+def _first_keyring(settings: Settings, found: Any) -> Keyring:
+    """The certificates to begin with, of what was found already or is read now.  Raises ConfigError
+    with every mistake."""
+    if found is None:
+        found = _read_keyring(settings)
     if found is None:
         return Keyring()
     problems = found.problems + _problems_of_acme(settings)

@@ -22,6 +22,7 @@ from slardar.config import (
     Health,
     History,
     Hooks,
+    Hsts,
     Limits,
     Metrics,
     Settings,
@@ -70,7 +71,9 @@ WORKS = {
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
     Tracing: ("otlp", "sample", "service"),
-    Tls: ("certificates", "default", "min_version", "ciphers", "client", "acme"),
+    Tls: ("certificates", "default", "min_version", "ciphers", "client", "acme", "redirect",
+          "hsts"),
+    Hsts: ("max_age", "subdomains", "preload"),
     TlsAcme: ("hosts", "email", "directory", "ca"),
     TlsCertificate: ("cert", "key", "folder", "client"),
     TlsClient: ("verify", "ca"),
@@ -113,7 +116,6 @@ LATER = {
     "tls": True,
 }
 LATER_SETTINGS = {
-    "tls.redirect": True,
     "streams": {},
 }
 

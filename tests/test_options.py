@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from twisted.python import usage
 
-from slardar import __version__
+from slardar import __version__, service
 from slardar.build import describe_build
 from slardar.config import Settings
+from slardar.control import certificates
 from slardar.errors import ConfigError
 from slardar.options import Options, check_listen
+from tests.certificates import Authority
 
 FILE = """
 listen: ["tcp:1", "tcp:2"]
@@ -52,6 +54,21 @@ def test_no_option_and_no_file_is_all_defaults() -> None:
     """Nothing is opened or written."""
     assert settings() == Settings()
     assert [path.name for path in Path().iterdir()] == ["f.yaml"]
+
+
+def test_certificates_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be ten thousand: the service takes what was read for the check."""
+    Authority(folder).issue("a", ("a.example",))
+    (folder / "t.yaml").write_text(
+        '{"listen": ["tls:1"], "tls": {"certificates": [{"cert": "a.pem", "key": "a.key"}]}}'
+    )
+    options = Options()
+    options.parseOptions(["--config", "t.yaml"])
+    found = options.take_certificates()
+    assert [pair.source for pair in found.keyring.pairs] == ["a.pem"]
+    assert options.take_certificates() is None
+    monkeypatch.setattr(certificates, "read_keyring", lambda *_: pytest.fail("read again"))
+    assert service._first_keyring(options.settings, found) is found.keyring
 
 
 def test_file_is_read() -> None:

@@ -190,7 +190,7 @@ def _whole(before: Snapshot, after: Snapshot) -> str:
     if before.certificates is not after.certificates:
         old_pairs, new_pairs = before.certificates, after.certificates
         names = sorted({*old_pairs, *new_pairs})
-        differing = [one for one in names if old_pairs.get(one) != new_pairs.get(one)]
+        differing = [one for one in names if old_pairs.get(one) is not new_pairs.get(one)]
         if differing:
             parts.append(f"certificates {shortened(differing)}")
     return "; ".join(parts)

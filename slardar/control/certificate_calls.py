@@ -5,7 +5,7 @@ No answer has a private key, and no refusal quotes what was sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -15,13 +15,13 @@ from slardar.control.changes import Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import Configuration
 from slardar.control.hooks import local_time
+from slardar.dataplane.name_table import NameTable, best_of
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.certificate import described
 from slardar.model.change import Value
-from slardar.model.snapshot import Snapshot
 from slardar.model.tls import Keyring, Pair, written_pair
 
-__all__ = ["CertificateActions", "Kept", "used"]
+__all__ = ["CertificateActions", "Kept"]
 
 #: Refused certificates that the status names, at most.
 _MAX_REFUSED = 20
@@ -48,7 +48,9 @@ class CertificateActions:
         self.keyring = Keyring()
         #: Why files were refused when they were read last, a line each.
         self.refused: Sequence[str] = ()
-        self._counted: tuple[Keyring, Mapping[str, Pair], set[int]] | None = None
+        #: The pairs by name, and what is in this table: it follows when it is asked.
+        self._table = NameTable()
+        self._in_table: tuple[Keyring | None, Mapping[str, Pair]] = None, {}
 
     # Questions.
 
@@ -61,15 +63,14 @@ class CertificateActions:
 
     def all(self) -> Iterator[dict[str, Any]]:
         """Every certificate, as answers show it.  Each takes some 0.1 ms."""
-        in_use = self._in_use()
-        for one in self.kept():
-            yield _shown(one, id(one.pair) in in_use)
+        for one in list(self.kept()):
+            yield _shown(one, self._is_used(one.pair))
 
     def one(self, name: str) -> dict[str, Any]:
         """A certificate of the store.  Raises NotFoundError."""
         pair = self._known(name)
         origin = pair.source.partition(": ")[0]
-        return _shown(Kept(name, pair, origin), id(pair) in self._in_use())
+        return _shown(Kept(name, pair, origin), self._is_used(pair))
 
     def names(self, name: str) -> tuple[str, ...]:
         """The host names of the present certificate of this name; none if there is none."""
@@ -82,8 +83,7 @@ class CertificateActions:
 
     def in_use(self) -> list[Kept]:
         """The certificates that some handshake may get."""
-        in_use = self._in_use()
-        return [one for one in self.kept() if id(one.pair) in in_use]
+        return [one for one in self.kept() if self._is_used(one.pair)]
 
     def warnings(self, name: str) -> list[str]:
         """Why nobody is shown a certificate of the store."""
@@ -92,7 +92,7 @@ class CertificateActions:
             return []
         if not any(one.tls for one in self._configuration.settings.listeners):
             return ["no endpoint of listen has tls:, so nobody is shown this certificate"]
-        if id(pair) not in self._in_use():
+        if not self._is_used(pair):
             return ["not in use: for each of its names another certificate expires later"]
         return []
 
@@ -127,14 +127,16 @@ class CertificateActions:
             raise NotFoundError(f"no certificate {name} of the store{unused}")
         return pair
 
-    def _in_use(self) -> set[int]:
-        """The ids of the pairs in use.  They are counted when one has changed."""
+    def _is_used(self, pair: Pair) -> bool:
+        """Whether it counts for one of its names: for a name and a kind of key the one that expires
+        last does."""
         keyring, stored = self.keyring, self._configuration.snapshot.certificates
-        known = self._counted
-        if known is None or known[0] is not keyring or known[1] is not stored:
-            found = used((*keyring.pairs, *stored.values()))
-            known = self._counted = (keyring, stored, found)
-        return known[2]
+        known = self._in_table
+        if keyring is not known[0] or stored is not known[1]:
+            self._in_table = keyring, stored
+            self._table.take((*keyring.pairs, *stored.values()))
+        table = self._table
+        return any(pair is one for name in pair.names for one in best_of(table.get(name)))
 
     # Changes.
 
@@ -172,12 +174,7 @@ class CertificateActions:
         def prepare() -> Next:
             if guard is not None:
                 guard(self.names(name))
-            snapshot = self._configuration.snapshot
-            return _next(
-                name,
-                written_pair(pair),
-                snapshot.with_certificates({**snapshot.certificates, name: pair}),
-            )
+            return self._next(name, pair)
 
         return self._configuration.change(prepare, who, wait, condition)
 
@@ -197,31 +194,14 @@ class CertificateActions:
                 self._known(name)
             if guard is not None:
                 guard(self.names(name))
-            snapshot = configuration.snapshot
-            left = {one: pair for one, pair in snapshot.certificates.items() if one != name}
-            return _next(name, None, snapshot.with_certificates(left))
+            return self._next(name, None)
 
         return self._configuration.change(prepare, who, wait, condition)
 
-
-def _next(name: str, value: Any, snapshot: Snapshot) -> Next:
-    return Next([Value("certificate", name, value)], snapshot)
-
-
-def used(pairs: Iterable[Pair]) -> set[int]:
-    """The ids of the pairs that count: for a name and a kind of key the one that expires last."""
-    best: dict[tuple[str, str], Pair] = {}
-    for pair in pairs:
-        for name in pair.names:
-            place = name, pair.kind
-            known = best.get(place)
-            if known is None or _rank(known) < _rank(pair):
-                best[place] = pair
-    return {id(pair) for pair in best.values()}
-
-
-def _rank(pair: Pair) -> tuple[int, str, str]:
-    return pair.expires, pair.source, pair.cert
+    def _next(self, name: str, pair: Pair | None) -> Next:
+        value = None if pair is None else written_pair(pair)
+        snapshot = self._configuration.snapshot.with_certificate(name, pair)
+        return Next([Value("certificate", name, value)], snapshot)
 
 
 def _shown(kept: Kept, in_use: bool) -> dict[str, Any]:

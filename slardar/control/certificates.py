@@ -1,25 +1,33 @@
-"""The certificates for clients: read from files, checked, and told what is wrong with them."""
+"""The certificates for clients: read from files, checked, and told what is wrong with them.
+
+There may be ten thousand, and a start waits for all of them.  Parsing a pair and comparing its
+halves takes a twentieth of a millisecond.  A context of OpenSSL takes two milliseconds for a
+pair, so it has to try only those of which it might think otherwise, and otherwise gets a pair
+when a client first asks for it.
+"""
 
 from __future__ import annotations
 
 import os
 import ssl
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from functools import cache, lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import SignatureAlgorithmOID
+from msgspec import structs
 
 from slardar.config import Settings, TlsCertificate, TlsClient
+from slardar.control.staples import MAX_STAPLE, StapleError, checked_staple
 from slardar.dataplane.tls_contexts import load_pair, make_context
 from slardar.errors import SlardarError
 from slardar.model.certificate import host_names
@@ -29,12 +37,24 @@ from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair, stricte
 __all__ = ["Found", "CertificateError", "checked_pair", "read_keyring"]
 
 #: Files in a folder that are taken for certificates; the key is beside them.
-_CERTIFICATES: Final = (".pem", ".crt", ".cer")
+_CERTIFICATES: Final = ("pem", "crt", "cer")
 #: A folder within the folder may hold one pair under certbot's names.
 _CERTBOT: Final = ("fullchain.pem", "privkey.pem")
+#: Files beside certificates; a look whether one is a folder is left out.
+_BESIDE: Final = ("key", "ocsp")
 #: Bytes of a file, at most.
 _MAX_FILE: Final = 1 << 20
 _LEAST_RSA: Final = 2048
+#: What OpenSSL takes at its security level 2, which is the highest that systems come with.
+_USUAL_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
+_USUAL_SIGNATURES: Final = frozenset(
+    (
+        *(SignatureAlgorithmOID.RSA_WITH_SHA256, SignatureAlgorithmOID.ECDSA_WITH_SHA256),
+        *(SignatureAlgorithmOID.RSA_WITH_SHA384, SignatureAlgorithmOID.ECDSA_WITH_SHA384),
+        *(SignatureAlgorithmOID.RSA_WITH_SHA512, SignatureAlgorithmOID.ECDSA_WITH_SHA512),
+    )
+)
+_END: Final = "-----END CERTIFICATE-----"
 
 
 class Found(NamedTuple):
@@ -84,14 +104,13 @@ class _Reader:
         tls = self._settings.tls
         self._policies.append(self._policy(tls.client, "tls.client.ca"))
         pairs: list[Pair] = []
-        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         for index, entry in enumerate(tls.certificates):
             where = f"tls.certificates[{index}]"
             policy = 0
             if entry.client is not None:
                 policy = self._place(self._policy(entry.client, f"{where}.client.ca"))
-            for cert, key in self._files(entry, where):
-                pair = self._pair(trial, cert, key, policy, where)
+            for files in self._files(entry, where):
+                pair = self._pair(files, policy, where)
                 if pair is not None:
                     pairs.append(pair)
         ciphers = INTERMEDIATE if tls.ciphers is None else tls.ciphers
@@ -137,7 +156,7 @@ class _Reader:
         if client.verify == "none" or client.ca is None:
             return ClientPolicy()
         try:
-            text = _read(client.ca)
+            text = _text(_read(client.ca)[0])
             if not x509.load_pem_x509_certificates(text.encode()):
                 raise ValueError
         except CertificateError as problem:
@@ -156,46 +175,61 @@ class _Reader:
 
     # Pairs.
 
-    def _files(self, entry: TlsCertificate, where: str) -> Iterator[tuple[str, str]]:
+    def _files(self, entry: TlsCertificate, where: str) -> Iterator[_Files]:
         if entry.cert is not None:
-            yield entry.cert, entry.key or entry.cert
+            staples = [one for one in _staple_names(entry.cert) if os.path.exists(one)]
+            yield _Files(entry.cert, entry.key or entry.cert, *staples[:1])
         if entry.folder is None:
             return
-        folder = Path(entry.folder)
+        # As pathlib writes it, without a slash at the end.
+        folder = str(Path(entry.folder))
         try:
-            found = sorted(folder.iterdir())
+            found = list(os.scandir(folder))
         except OSError as error:
             self.problems.append(f"{where}.folder: cannot read {folder}: {error.strerror}")
             # What is there cannot be known, so nothing of it is taken away.
             known = (name for name in self._known if Path(name).is_relative_to(folder))
-            yield from ((name, name) for name in known)
+            yield from (_Files(name, name) for name in known)
             return
-        for path in found:
-            pair = [path / name for name in _CERTBOT]
-            if path.suffix in _CERTIFICATES and not path.name.startswith("."):
-                key = path.with_suffix(".key")
-                yield str(path), str(key if key.exists() else path)
-            elif path.is_dir() and all(one.exists() for one in pair):
-                yield str(pair[0]), str(pair[1])
+        names = {one.name for one in found}
+        for one in sorted(found, key=attrgetter("name")):
+            name, path = one.name, os.path.join(folder, one.name)
+            base, dot, kind = name.rpartition(".")
+            if base and kind in _CERTIFICATES and not name.startswith("."):
+                staples = [beside for beside in _staple_names(name) if beside in names]
+                key = base + ".key"
+                yield _Files(
+                    path,
+                    os.path.join(folder, key) if key in names else path,
+                    os.path.join(folder, staples[0]) if staples else "",
+                )
+            elif not (dot and kind in _BESIDE) and one.is_dir():
+                cert, key = (os.path.join(path, file) for file in _CERTBOT)
+                if os.path.exists(cert) and os.path.exists(key):
+                    staples = [beside for beside in _staple_names(cert) if os.path.exists(beside)]
+                    yield _Files(cert, key, *staples[:1])
 
-    def _pair(
-        self, trial: ssl.SSLContext, cert: str, key: str, policy: int, where: str
-    ) -> Pair | None:
+    def _pair(self, files: _Files, policy: int, where: str) -> Pair | None:
+        known = self._known.get(files.cert)
         try:
-            pair = _read_pair(trial, cert, key, policy)
+            pair, mode = _read_pair(files, policy, known)
         except CertificateError as problem:
             self.problems.append(f"{where}: {problem}")
-            known = self._known.get(cert)
-            if known is None:
-                return None
-            return Pair(
-                known.source, known.cert, known.key, known.names, known.kind, known.expires, policy
-            )
-        mode = stat.S_IMODE(os.stat(key).st_mode)
+            return None if known is None else structs.replace(known, policy=policy)
         if mode & 0o077:
             self.warnings.append(
-                f"{where}: {key} can be read by others than its owner (mode {mode:04o})"
+                f"{where}: {files.key} can be read by others than its owner (mode {mode:04o})"
             )
+        staple, ends = b"", 0
+        if files.staple:
+            try:
+                staple = _read(files.staple, MAX_STAPLE)[0]
+                ends = checked_staple(staple, pair.cert)
+            except (CertificateError, StapleError) as problem:
+                self.warnings.append(f"{where}: {files.staple} is not sent: {problem}")
+                staple = b""
+        if (pair.staple, pair.staple_ends) != (staple, ends):
+            pair = structs.replace(pair, staple=staple, staple_ends=ends)
         return pair
 
     # All of it.
@@ -231,14 +265,45 @@ class _Reader:
         return problems
 
 
-def _read(path: str) -> str:
+class _Files(NamedTuple):
+    """The files of a pair."""
+
+    cert: str
+    #: The same one if it holds the key, too.
+    key: str
+    #: Its answer of OCSP; empty if there is none.
+    staple: str = ""
+
+
+def _staple_names(cert: str) -> tuple[str, str]:
+    """Where the answer of OCSP for the certificate in a file may be: as the key is, and as
+    HAProxy has it."""
+    return os.path.splitext(cert)[0] + ".ocsp", cert + ".ocsp"
+
+
+def _read(path: str, most: int = _MAX_FILE) -> tuple[bytes, int]:
+    """The content of a file, and its mode."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_FILE + 1)
+        # Fewer calls of the kernel than with a file of Python's: there may be many files.
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            about = os.fstat(file)
+            if not stat.S_ISREG(about.st_mode):
+                # A pipe, which may come in pieces.
+                with open(file, "rb", closefd=False) as opened:
+                    data = opened.read(most + 1)
+            else:
+                data = os.read(file, min(about.st_size, most) + 1)
+        finally:
+            os.close(file)
     except OSError as error:
         raise CertificateError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > _MAX_FILE:
-        raise CertificateError(f"{path} has more than {_MAX_FILE} bytes")
+    if len(data) > most:
+        raise CertificateError(f"{path} has more than {most} bytes")
+    return data, stat.S_IMODE(about.st_mode)
+
+
+def _text(data: bytes) -> str:
     try:
         return data.decode("ascii")
     except UnicodeDecodeError:
@@ -246,10 +311,19 @@ def _read(path: str) -> str:
         return data.decode("latin-1").encode("ascii", "replace").decode("ascii")
 
 
-def _read_pair(trial: ssl.SSLContext, cert: str, key: str, policy: int) -> Pair:
-    cert_text = _read(cert)
-    key_text = cert_text if key == cert else _read(key)
-    return checked_pair(cert, cert_text, key_text, policy, (cert, key), trial)
+def _read_pair(files: _Files, policy: int, known: Pair | None) -> tuple[Pair, int]:
+    """The pair in some files, and the mode of the file with the key.  ``known`` is what was in
+    them before: what has not changed is not checked anew, but for its end."""
+    data, mode = _read(files.cert)
+    cert = key = _text(data)
+    if files.key != files.cert:
+        data, mode = _read(files.key)
+        key = _text(data)
+    if known is not None and known.expires > time.time():
+        blocks = _blocks(cert, "CERTIFICATE"), _blocks(key, "PRIVATE KEY")
+        if blocks == (known.cert, known.key):
+            return known if known.policy == policy else structs.replace(known, policy=policy), mode
+    return checked_pair(files.cert, cert, key, policy, (files.cert, files.key)), mode
 
 
 def checked_pair(
@@ -258,13 +332,11 @@ def checked_pair(
     key_text: str,
     policy: int = 0,
     places: tuple[str, str] | None = None,
-    trial: ssl.SSLContext | None = None,
 ) -> Pair:
     """The pair of a certificate and a key in PEM, once all of it has been checked.
 
     ``source`` and ``policy`` are those of the pair.  ``places`` is what errors call the two
-    texts: ``source`` for both, if it is not given.  Whoever checks many pairs gives them one
-    context for trials.  Raises CertificateError.
+    texts: ``source`` for both, if it is not given.  Raises CertificateError.
     """
     cert, key = (source, source) if places is None else places
     try:
@@ -272,13 +344,17 @@ def checked_pair(
     except ValueError:
         raise CertificateError(f"expected a certificate in PEM in {cert}") from None
     try:
-        private: Any = load_pem_private_key(key_text.encode(), None)
+        # A look for primes in a key of RSA takes sixty milliseconds; _is_whole comes instead.
+        private: Any = load_pem_private_key(
+            key_text.encode(), None, unsafe_skip_rsa_key_validation=True
+        )
     except TypeError:
         raise CertificateError(f"the key in {key} has a password") from None
     except (ValueError, UnsupportedAlgorithm):
         about = " beside it or in it" if key == cert else f" in {key}"
         raise CertificateError(f"expected the key of {cert}{about} in PEM") from None
-    if _public(private.public_key()) != _public(first.public_key()):
+    public = _public_key(first)
+    if private.public_key() != public:
         raise CertificateError(f"the key in {key} is not that of the certificate in {cert}")
     now = datetime.now(timezone.utc)
     ends, begins = first.not_valid_after_utc, first.not_valid_before_utc
@@ -290,10 +366,13 @@ def checked_pair(
     if not names:
         raise CertificateError(f"the certificate in {cert} has no name")
     kind = _kind(private)
-    if kind == "rsa" and private.key_size < _LEAST_RSA:
-        raise CertificateError(
-            f"the key in {key} has {private.key_size} bits, expected {_LEAST_RSA} at least"
-        )
+    if kind == "rsa":
+        if private.key_size < _LEAST_RSA:
+            raise CertificateError(
+                f"the key in {key} has {private.key_size} bits, expected {_LEAST_RSA} at least"
+            )
+        if not _is_whole(private.private_numbers()):
+            raise CertificateError(f"the key in {key} is damaged: its numbers do not fit")
     # Only the blocks: the private key must not travel twice, nor notes at all.
     pair = Pair(
         source,
@@ -304,19 +383,68 @@ def checked_pair(
         int(ends.timestamp()),
         policy,
     )
-    if trial is None:
-        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        load_pair(trial, pair.cert, pair.key)
-    except ssl.SSLError as error:
-        reason = (error.reason or "it cannot be used").lower().replace("_", " ")
-        raise CertificateError(f"OpenSSL refuses {cert}: {reason}") from None
+    if not (_is_usual(first, public) and _is_usual_chain(_behind_first(pair.cert))):
+        _try(pair, cert)
     return pair
 
 
-def _public(key: Any) -> bytes:
-    data: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return data
+def _try(pair: Pair, place: str) -> None:
+    """Let OpenSSL say what it thinks of a pair."""
+    try:
+        load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair.cert, pair.key)
+    except ssl.SSLError as error:
+        reason = (error.reason or "it cannot be used").lower().replace("_", " ")
+        raise CertificateError(f"OpenSSL refuses {place}: {reason}") from None
+
+
+def _is_usual(certificate: x509.Certificate, key: Any) -> bool:
+    """Whether OpenSSL is known to take a certificate.  It refuses weak keys and hashes, also of
+    those that lead to the CA."""
+    if certificate.signature_algorithm_oid not in _USUAL_SIGNATURES or _security_level() > 2:
+        return False
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.curve.name in _USUAL_CURVES
+    return isinstance(key, rsa.RSAPublicKey) and key.key_size >= _LEAST_RSA
+
+
+@lru_cache(maxsize=64)
+def _is_usual_chain(text: str) -> bool:
+    """The same of those that lead to a CA; many certificates have the same ones."""
+    try:
+        chain = x509.load_pem_x509_certificates(text.encode()) if text else []
+        return all(_is_usual(one, _public_key(one)) for one in chain)
+    except ValueError:
+        return False
+
+
+@cache
+def _security_level() -> int:
+    """OpenSSL's, which the system's administrator may have raised; level 2 has 2,048 bits."""
+    level: int = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).security_level
+    return level
+
+
+def _behind_first(cert: str) -> str:
+    return cert.partition(_END)[2].strip()
+
+
+def _public_key(certificate: x509.Certificate) -> Any:
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _is_whole(numbers: rsa.RSAPrivateNumbers) -> bool:
+    """Whether the numbers of a key fit each other (RFC 8017 3.2), apart from being primes."""
+    p, q, d, e = numbers.p, numbers.q, numbers.d, numbers.public_numbers.e
+    return (
+        p * q == numbers.public_numbers.n
+        and e * d % (p - 1) == 1
+        and e * d % (q - 1) == 1
+        and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
+        and numbers.iqmp * q % p == 1
+    )
 
 
 _KINDS: Final[Mapping[str, Any]] = {
@@ -336,14 +464,18 @@ def _kind(key: Any) -> str:
 
 def _blocks(text: str, kind: str) -> str:
     """The blocks of a PEM text whose kind ends with ``kind``."""
-    lines: list[str] = []
-    inside = False
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped.startswith("-----BEGIN ") and stripped.endswith(f"{kind}-----"):
-            inside = True
-        if inside:
-            lines.append(stripped)
-        if stripped.startswith("-----END "):
-            inside = False
-    return "\n".join(lines) + "\n"
+    found = []
+    at = 0
+    while (at := text.find("-----BEGIN ", at)) >= 0:
+        line = text.rfind("\n", 0, at) + 1
+        title = text.find("\n", at)
+        end = text.find("-----END ", title)
+        # One that is cut off is kept, for OpenSSL to refuse.
+        end = len(text) if title < 0 or end < 0 else text.find("-----", end + 9) + 5
+        if text[at:title].rstrip().endswith(f"{kind}-----") and not text[line:at].strip():
+            found.append(text[at:end])
+        at = end
+    blocks = "\n".join(found) + "\n"
+    if "\r" in blocks or " \n" in blocks or "\n " in blocks or "\t" in blocks:
+        blocks = "\n".join(line.strip() for line in blocks.splitlines()) + "\n"
+    return blocks

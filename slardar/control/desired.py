@@ -391,7 +391,6 @@ class _StateReader:
         if state.certificates is held and not failed and not broken:
             return known
         found: dict[str, Pair] = {}
-        trial: Any = None
         for name in broken:
             if name in known:
                 found[name] = known[name]
@@ -399,12 +398,10 @@ class _StateReader:
             where = f"{_CERTIFICATES}{name}"
             pair: Pair | None = known.get(name)
             if pair is None or value is not held.get(name) or where in failed:
-                if trial is None:
-                    # Imported here: a process without TLS does not pay for it.
-                    from slardar.control import stored_pairs
+                # Imported here: a process without TLS does not pay for it.
+                from slardar.control import stored_pairs
 
-                    trial = stored_pairs.new_trial()
-                parse = partial(stored_pairs.parse_pair, name, where=where, trial=trial)
+                parse = partial(stored_pairs.parse_pair, name, where=where)
                 pair = self._read(where, value, held.get(name), pair, parse)
             if pair is not None:
                 found[name] = pair

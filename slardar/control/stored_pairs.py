@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from slardar.errors import ConfigError
 from slardar.model.names import check_name
 from slardar.model.tls import Pair
 
-__all__ = ["new_trial", "parse_pair", "texts_of"]
+__all__ = ["parse_pair", "texts_of"]
 
 #: Characters of a certificate with its chain, and of a key.
 _MAX_TEXT: Final = 1 << 18
@@ -28,21 +27,15 @@ def texts_of(value: object, where: str) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def new_trial() -> ssl.SSLContext:
-    """A context to try pairs in."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-
-
-def parse_pair(name: str, value: Any, where: str, trial: ssl.SSLContext | None = None) -> Pair:
+def parse_pair(name: str, value: Any, where: str) -> Pair:
     """The pair for a value of the store.  Keys that this version does not know are ignored.
 
-    ``trial`` is a context to try the pair in, for who reads many.  Raises ConfigError, which quotes
-    nothing of the value.
+    Raises ConfigError, which quotes nothing of the value.
     """
     check_name(name, where)
     cert, key = texts_of(value, where)
     kind = "acme" if value.get("from") == "acme" else "store"
     try:
-        return checked_pair(f"{kind}: {name}", cert, key, places=("cert", "key"), trial=trial)
+        return checked_pair(f"{kind}: {name}", cert, key, places=("cert", "key"))
     except CertificateError as error:
         raise ConfigError(f"{where}: {error}") from None

@@ -28,6 +28,7 @@ __all__ = [
 
 #: Descriptions of alerts (RFC 8446 6).
 UNEXPECTED_MESSAGE: Final = 10
+RECORD_OVERFLOW: Final = 22
 ILLEGAL_PARAMETER: Final = 47
 DECODE_ERROR: Final = 50
 PROTOCOL_VERSION: Final = 70
@@ -35,11 +36,14 @@ INTERNAL_ERROR: Final = 80
 UNRECOGNIZED_NAME: Final = 112
 NO_APPLICATION_PROTOCOL: Final = 120
 
+#: Bytes of a record (RFC 8446 5.1).
+MAX_RECORD: Final = 16384
 #: Bytes of the message, at most: as much as one record holds.  Browsers with keys that
 #: quantum computers do not break send 2 KiB.
 MAX_HELLO: Final = 16384
-#: Records that the message may be spread over.
-MAX_RECORDS: Final = 64
+#: Records that the message may be spread over: enough for all hellos that there are, also in
+#: records of one byte each, and few enough to be read in some milliseconds.
+MAX_RECORDS: Final = 4096
 
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
@@ -110,8 +114,10 @@ class HelloReader:
             if len(head) < 5:
                 return None
             size = head[3] << 8 | head[4]
-            if not 0 < size <= MAX_HELLO:
-                raise BadHello(DECODE_ERROR, "a record of its hello has a wrong length")
+            if not size:
+                raise BadHello(UNEXPECTED_MESSAGE, "a record of its hello is empty")
+            if size > MAX_RECORD:
+                raise BadHello(RECORD_OVERFLOW, "a record of its hello is too long")
             if len(raw) < at + 5 + size:
                 self._check(raw[at + 5 :])
                 return None

@@ -61,9 +61,9 @@ def host_names(certificate: Any) -> tuple[str, ...]:
         extension: Any = certificate.extensions.get_extension_for_oid(
             ExtensionOID.SUBJECT_ALTERNATIVE_NAME
         ).value
-        names = list(extension.get_values_for_type(x509.DNSName))
+        names = [one.value for one in extension if isinstance(one, x509.DNSName)]
         # A client that goes to an address names no server; ``default`` may name this one.
-        names += [str(address) for address in extension.get_values_for_type(x509.IPAddress)]
+        names += [str(one.value) for one in extension if isinstance(one, x509.IPAddress)]
     except (x509.ExtensionNotFound, ValueError):
         names = []
     if not names:

@@ -286,6 +286,7 @@ class Workers:
             access_log=settings.access_log,
             trusted=settings.trusted,
             forwarded=settings.forwarded,
+            tls=settings.tls,
         )
         if self._heartbeats is not None:
             self._heartbeats.take_settings(settings.health)
@@ -297,8 +298,10 @@ class Workers:
 
         A worker that cannot take them is replaced, as with :meth:`take_settings`.
         """
-        self._keyring = keyring
-        return defer.ensureDeferred(self._tell(messages.TakeKeyring(keyring), "the certificates"))
+        change = messages.keyring_change(self._keyring, keyring)
+        # In the order in which workers have the pairs.
+        self._keyring = messages.changed_keyring(self._keyring, change)
+        return defer.ensureDeferred(self._tell(change, "the certificates"))
 
     def take_tickets(self, keys: TicketKeys | None) -> defer.Deferred[None]:
         """Share sessions with these keys; see :class:`slardar.interfaces.IPlane`.

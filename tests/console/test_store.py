@@ -219,9 +219,11 @@ def test_check_names_what_cannot_be_served() -> None:
             "lua/version": "7",
         },
         broken={"upstreams.d": "expected JSON: it ends"},
+        certificates={"c": {"cert": "PRIVATE", "key": "PRIVATE"}},
     )
     problems = check_state(state)
     assert list(problems) == [
+        "certificates.c",
         "hooks.python/script.a",
         "hooks.python/script.c",
         "routes",
@@ -229,6 +231,7 @@ def test_check_names_what_cannot_be_served() -> None:
         "upstreams.c",
         "upstreams.d",
     ]
+    assert problems["certificates.c"] == "certificates.c: expected a certificate in PEM in cert"
     assert problems["upstreams.d"] == "upstreams.d: expected JSON: it ends"
     assert "modules.y" in problems["hooks.python/script.c"]
     assert all("\n" not in line and line.startswith(path) for path, line in problems.items())
@@ -262,7 +265,7 @@ def test_commands_as_they_are_typed(tmp_path: Path) -> None:
     done = run(tmp_path, "check", "sqlite:b.db", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 1
-    assert list(report["failed"]) == ["upstreams.*.b.example"]
+    assert list(report["failed"]) == ["certificates.c", "upstreams.*.b.example"]
     write(tmp_path / "c.db", {("upstream", "a"): upstream(1)})
     done = run(tmp_path, "check", "sqlite:c.db")
     assert (done.returncode, done.stdout) == (

@@ -135,6 +135,15 @@ def test_trial_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial.trouble.__wrapped__() == "no way"
 
 
+def test_groups_that_openssl_knows(calls: OpenSsl) -> None:
+    """The list is good for the OpenSSL that is here, and a wrong one is not."""
+    context = server()
+    pointer = calls.pointer(context)
+    calls.limit_groups(pointer)
+    with pytest.raises(NoOpenSslError, match="groups"):
+        calls.limit_groups(pointer, b"P-256:P-1")
+
+
 def test_wrong_size_of_keys(calls: OpenSsl) -> None:
     """Neither less nor more."""
     pointer = calls.pointer(server())

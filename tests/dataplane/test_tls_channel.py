@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from slardar.dataplane import poller as poller_module
-from slardar.dataplane.channel import Channel
+from slardar.dataplane.channel import READ_SIZE, SMALL, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.tls_channel import TlsChannel, subject_of
+from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
+from slardar.http1.tls import subject_of
 from slardar.model.listener import HTTPS, ListenerSpec
 from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys
 from tests.certificates import Authority
 from tests.dataplane.kit import Recorder, logged, pump, step
+from tests.integration.hostile_tls import DATA, TLS13, Client
 
 LISTENER = ListenerSpec("tls:1", "tls:1", HTTPS, tls=True)
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -461,6 +463,29 @@ def test_certificate_of_a_stranger(secure: Connect, tmp_path: Path, authority: A
     assert channel.closed
 
 
+def test_certificate_whose_names_are_no_text(
+    secure: Connect, poller: Poller, authority: Authority
+) -> None:
+    """Its CA has signed it, but nobody could tell whose it is."""
+    identity = authority.issue("odd", ("odd",), raw_names=b"\x30\x07\x82\x05a\xff\xfe.b")
+    policy = ClientPolicy("optional", authority.file.read_text())
+    channel, far, _ = secure(shake=False, policy=policy, identity=identity)
+    with logged() as events:
+
+        def refused() -> bool:
+            try:
+                far.tls.do_handshake()
+            except (ssl.SSLError, OSError):
+                pass
+            far.send_raw()
+            far.read_raw()
+            return channel.closed
+
+        pump(poller, refused)
+    assert channel.tls is None
+    assert [event.get("reason") for event in events] == ["the client's certificate cannot be read"]
+
+
 @pytest.mark.parametrize(
     ("subject", "text"),
     [
@@ -670,6 +695,93 @@ def test_write_after_a_failure_sends_nothing_in_the_clear(secure: Connect, polle
     step(poller)
     with pytest.raises(BlockingIOError):
         far.sock.recv(100)
+
+
+# Floods.
+
+
+class Odd:
+    """A client that can send any record, at the other end of a channel."""
+
+    def __init__(self, poller: Poller, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.poller, self.sock = poller, sock
+        self.tls = Client(sock)
+        self.tls.use(TLS13)
+        for _ in self.tls.handshakeClientCert(
+            serverName="a.example", settings=self.tls.settings, async_=True
+        ):
+            step(poller)
+
+    def send(self, data: bytes) -> None:
+        """Send all of it, or as much as is taken before the end."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self.sock.send(left) :]
+            except BlockingIOError:
+                step(self.poller)
+            except OSError:
+                return
+
+
+@pytest.fixture
+def odd(secure: Connect, poller: Poller) -> tuple[TlsChannel, Odd, Any]:
+    """A channel, a client that has shaken hands and the channel's protocol."""
+    channel, far, protocol = secure(shake=False)
+    channel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return channel, Odd(poller, far.sock), protocol
+
+
+def test_flood_without_data(odd: Any, poller: Poller) -> None:
+    """The client is told to go after little of it, and little of it is handled at once."""
+    channel, client, protocol = odd
+    client.send(client.tls.sealed(DATA, b"request"))
+    pump(poller, lambda: protocol.data == b"request")
+    client.send(client.tls.many_updates(800, 0))
+    pump(poller, lambda: channel.closed)
+    assert protocol.events == [("lost", "TLS: too much without data")]
+
+
+def test_long_record_that_comes_slowly(odd: Any, poller: Poller) -> None:
+    """It is no flood, however many pieces come before its data can be read."""
+    channel, client, protocol = odd
+    for size in (16384, 1, 16384):
+        record = client.tls.sealed(DATA, b"x" * size)
+        before = len(protocol.data)
+        for at in range(0, len(record), 100):
+            client.send(record[at : at + 100])
+            step(poller)
+        pump(poller, lambda end=before + size: len(protocol.data) == end)
+    assert not channel.closed
+
+
+def test_flood_of_questions_whose_answers_nobody_reads(odd: Any, poller: Poller) -> None:
+    """Also where data come between them, what is kept for the client is bounded."""
+    channel, client, _protocol = odd
+    most = 0
+    for _ in range(20):
+        client.send(client.tls.many_updates(400, 1) + client.tls.sealed(DATA, b"x"))
+        for _ in range(5):
+            step(poller)
+        most = max(most, channel.held)
+        if channel.closed:
+            break
+    assert channel.closed
+    assert most < 50_000
+
+
+def test_many_small_records(odd: Any, poller: Poller) -> None:
+    """A client that sends much in records of one byte is served, in small bites."""
+    channel, client, protocol = odd
+    flood = client.tls.sealed(DATA, *[b"x"] * 3000)
+    channel._room = READ_SIZE
+    client.send(flood)
+    pump(poller, lambda: len(protocol.data) == 3000)
+    assert channel._room == SMALL
+    client.send(client.tls.sealed(DATA, *[b"y" * 16384] * 8))
+    pump(poller, lambda: len(protocol.data) == 3000 + 8 * 16384)
+    assert channel._room == SMALL
 
 
 # Turns.

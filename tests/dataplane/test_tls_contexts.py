@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from slardar.dataplane import tls_contexts
-from slardar.dataplane.openssl import NoOpenSslError, OpenSsl
+from slardar.dataplane.openssl import NoOpenSslError, OpenSsl, openssl
 from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.model.listener import UNNAMED, ListenerSpec
 from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys, Verify, stricter
@@ -58,6 +59,8 @@ class Side:
     def __init__(self, context: ssl.SSLContext, session: Any = None, name: str = "") -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = not name
+        #: What has come in the handshake, as it came.
+        self.received = b""
         self.tls = context.wrap_bio(
             self.incoming, self.outgoing, server, name or None, session=session
         )
@@ -79,7 +82,9 @@ def shake(served: Served, client: ssl.SSLContext, name: str, session: Any = None
         done[0] = near.step()
         far.incoming.write(near.outgoing.read())
         done[1] = far.step()
-        near.incoming.write(far.outgoing.read())
+        data = far.outgoing.read()
+        near.received += data
+        near.incoming.write(data)
     assert done == [True, True]
     # Tickets of TLS 1.3 come behind the handshake.
     far.tls.write(b"x")
@@ -325,15 +330,60 @@ def test_session_of_a_renewed_certificate_does_not_resume(
     assert not resumes(session)[0]
 
 
+@pytest.mark.parametrize(
+    ("suites", "kind"), [("ECDHE-ECDSA-AES128-GCM-SHA256", "ec"), ("ECDHE+aRSA+AESGCM", "rsa")]
+)  # fmt: skip
+def test_staple_is_that_of_the_certificate(
+    maker: Maker, client: ssl.SSLContext, suites: str, kind: str
+) -> None:
+    """Of a name with two certificates.  It may change, end or go; the context stays."""
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(suites)
+    openssl().ask_for_staples(openssl().pointer(client))
+    pairs = (maker.pair("a.example"), maker.pair("a.example", rsa=True))
+    answers = {"ec": b"answer for the one" * 9, "rsa": b"answer for the other" * 9}
+    contexts = TlsContexts()
+    contexts.take_tickets(TicketKeys(b"current", b"former"))
+
+    def sent(ends: float, *kinds: str) -> list[str]:
+        """The kinds whose answers the client got."""
+        staples = {one: answers[one] for one in kinds}
+        contexts.take(
+            Keyring(
+                tuple(
+                    structs.replace(pair, staple=staples.get(pair.kind, b""), staple_ends=int(ends))
+                    for pair in pairs
+                )
+            )
+        )
+        served = contexts.find("a.example")
+        assert served is not None
+        made.append(served)
+        data = shake(served, client, "a.example").received
+        return [one for one, answer in answers.items() if answer in data]
+
+    made: list[Served] = []
+    later = time.time() + 100
+    assert sent(later) == []
+    assert sent(later, "ec", "rsa") == [kind]
+    assert sent(time.time() - 1, "ec", "rsa") == []
+    assert sent(later, kind) == [kind]
+    other = "rsa" if kind == "ec" else "ec"
+    assert sent(later, other) == []
+    assert sent(later) == []
+    assert all(one is made[0] for one in made)
+
+
 def test_process_in_which_openssl_cannot_be_called(
     maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It serves; one line says that it shares nothing."""
+    """It serves; one line each says what it cannot do."""
 
     def fails() -> OpenSsl:
         raise NoOpenSslError("it is another one")
 
     monkeypatch.setattr(tls_contexts, "openssl", fails)
+    tls_contexts._tell_of_groups.cache_clear()
     contexts = TlsContexts()
     contexts.take(Keyring((maker.pair("a.example"), maker.pair("b.example"))))
     contexts.take_tickets(TicketKeys(b"current", b"former"))
@@ -341,7 +391,39 @@ def test_process_in_which_openssl_cannot_be_called(
         for name in ("a.example", "b.example"):
             assert contexts.find(name) is not None
     lines = [event["log_format"].format(**event) for event in events]
-    assert lines == ["sessions resume in this process only: it is another one"]
+    assert lines == [
+        "handshakes with OpenSSL's slowest groups for keys may take tenths of a second:"
+        " it is another one",
+        "sessions resume in this process only: it is another one",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("a.example", True),
+        ("x.w.example", True),
+        ("x.y.w.example", False),
+        ("w.example", False),
+        ("stored.example", True),
+        # The default serves them, with a certificate that is for others.
+        ("b.example", False),
+        ("", False),
+        # Who asks for an address gets the default.
+        ("192.0.2.1", True),
+        ("192.0.2.2", False),
+        ("2001:db8::1", True),
+        ("2001:db8::2", False),
+    ],
+)
+def test_names_that_have_a_certificate(maker: Maker, name: str, has: bool) -> None:
+    """Exact or by a wildcard, and never by default alone."""
+    contexts = TlsContexts()
+    default = maker.pair("a.example", "192.0.2.1", "2001:db8::1")
+    other = maker.pair("*.w.example", "192.0.2.2", "2001:db8::2")
+    contexts.take(Keyring((default, other), "a.example"))
+    contexts.take_stored({"s": maker.pair("stored.example")})
+    assert contexts.has(name) == has
 
 
 KINDS: tuple[Verify, ...] = ("none", "optional", "require")
@@ -486,3 +568,26 @@ def _descriptors() -> list[str]:
                 pass
 
     return sorted(name for name in names() if "memfd" in name)
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize(
+    ("group", "serves"),
+    [("X25519", True), ("P-256", True), ("P-384", True), ("P-521", False), ("ffdhe8192", False)],
+)
+def test_groups_that_a_client_may_use(
+    maker: Maker, client: ssl.SSLContext, version: str, group: str, serves: bool
+) -> None:
+    """None that makes the server calculate for a tenth of a second."""
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example", rsa=True),)))
+    served = contexts.find("a.example")
+    assert served is not None
+    calls = openssl()
+    calls.limit_groups(calls.pointer(client), group.encode())
+    client.maximum_version = ssl.TLSVersion[version]
+    if serves:
+        assert shake(served, client, "a.example")
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.shared|no.suitable"):
+            shake(served, client, "a.example")
