@@ -28,6 +28,7 @@ from slardar.config import (
     Settings,
     Timeouts,
     Tls,
+    TlsAcme,
     TlsCertificate,
     TlsClient,
     Tracing,
@@ -70,8 +71,10 @@ WORKS = {
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
     Tracing: ("otlp", "sample", "service"),
-    Tls: ("certificates", "default", "min_version", "ciphers", "client", "redirect", "hsts"),
+    Tls: ("certificates", "default", "min_version", "ciphers", "client", "acme", "redirect",
+          "hsts"),
     Hsts: ("max_age", "subdomains", "preload"),
+    TlsAcme: ("hosts", "email", "directory", "ca"),
     TlsCertificate: ("cert", "key", "folder", "client"),
     TlsClient: ("verify", "ca"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
@@ -111,7 +114,6 @@ CALLED = {
 
 #: Settings that are refused because their feature does not exist yet, with a good value.
 LATER_SETTINGS = {
-    "tls.acme": {"email": "a@example.com"},
     "streams": {},
 }
 

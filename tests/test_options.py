@@ -439,3 +439,13 @@ def test_only_a_file_is_read_again(folder: Path) -> None:
     path.unlink()
     with pytest.raises(ConfigError, match=r"f\.yaml: No such file or directory$"):
         options.read_again()
+
+
+@pytest.mark.parametrize("words", [[], ["--store", "memory:"]])
+def test_acme_needs_a_store_that_keeps(folder: Path, words: list[str]) -> None:
+    """Whether the file or an option names one that does not."""
+    store = "sqlite:a.db" if words else "memory:"
+    (folder / "g.yaml").write_text(f"{{store: '{store}', tls: {{acme: {{hosts: [a.example]}}}}}}")
+    (line,) = mistakes("--config", "g.yaml", *words)
+    assert line.startswith("g.yaml: tls.acme: expected a store that keeps")
+    assert settings("--config", "g.yaml", "--store", "sqlite:b.db").tls.acme is not None

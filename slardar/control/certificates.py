@@ -240,7 +240,9 @@ class _Reader:
         problems = []
         default = keyring.default
         listens = any(one.tls for one in self._settings.listeners)
-        if listens and not keyring.pairs and not self.problems:
+        acme = self._settings.tls.acme
+        hosts = () if acme is None else tuple(name.lower() for name in acme.hosts)
+        if listens and not keyring.pairs and not self.problems and not hosts:
             # They may be in the store, or come later.
             self.warnings.append(
                 "tls.certificates: no file has one, so handshakes on tls: get those of the store"
@@ -252,7 +254,7 @@ class _Reader:
                 if other.policy != pair.policy:
                     files = f"{other.source} and {pair.source}"
                     problems.append(f"tls.certificates: {name} has two settings of client: {files}")
-        is_known = default in first or "*." + default.partition(".")[2] in first
+        is_known = default in hosts or default in first or "*." + default.partition(".")[2] in first
         if default and not is_known and not self.problems:
             self.warnings.append(
                 f"tls.default: no certificate in files is for {default}; one of the store may be"
