@@ -28,6 +28,10 @@ from slardar.http1.interfaces import Bytes, ChannelProtocol
 
 __all__ = ["BEFORE", "BROKEN", "CLEAR", "OPEN", "SHAKING", "SealedChannel", "reason_of"]
 
+#: Bytes without any content that a peer may send in a row: a record that is not complete, and
+#: tickets.  More are messages of TLS itself, such as new keys, which cost us more than the peer.
+_MOST_EMPTY: Final = 40960
+
 BEFORE: Final = 0
 SHAKING: Final = 1
 OPEN: Final = 2
@@ -41,6 +45,7 @@ class SealedChannel(Channel):
 
     __slots__ = (
         "_closing",
+        "_empty",
         "_incoming",
         "_outgoing",
         "_peer_ended",
@@ -63,6 +68,8 @@ class SealedChannel(Channel):
         self._ssl: Any = None
         self._incoming: Any = None
         self._outgoing: Any = None
+        #: Bytes that came since the last one that had content.
+        self._empty = 0
         #: The peer has said that it will send no more, behind what is to be handled first.
         self._peer_ended = False
         #: We have said so.
@@ -194,7 +201,7 @@ class SealedChannel(Channel):
     def _open(self) -> None:
         """Open the records that are complete, and hand on what was in them."""
         incoming, opened = self._incoming, self._ssl
-        size = 0
+        size, before = 0, incoming.pending
         try:
             while size < BULK_SIZE and (incoming.pending or opened.pending()):
                 got: int = opened.read(BULK_SIZE - size, BULK_VIEW[size:])
@@ -212,10 +219,14 @@ class SealedChannel(Channel):
         if self._outgoing.pending:
             self._send_waiting()
         if not size:
+            self._empty += before
             if self._peer_ended and not self.at_end:
                 self.arriving = True
                 self._poller.arrived.append((self, b""))
+            elif self._empty > _MOST_EMPTY:
+                self._fail("too many messages without content")
             return
+        self._empty = 0
         if size > SMALL and (self.eager or not self.bulk):
             # Handled at once, as the base does.
             self._poller.much = True
