@@ -37,6 +37,7 @@ from slardar.errors import SlardarError
 from slardar.model.certificate import host_names
 from slardar.model.listener import ListenerSpec
 from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair, stricter
+from slardar.tls_files import blocks
 
 __all__ = ["Found", "CertificateError", "checked_pair", "read_keyring"]
 
@@ -235,7 +236,9 @@ class _Reader:
         problems = []
         default = keyring.default
         listens = any(one.tls for one in self._settings.listeners)
-        if listens and not keyring.pairs and not self.problems:
+        acme = self._settings.tls.acme
+        hosts = () if acme is None else tuple(name.lower() for name in acme.hosts)
+        if listens and not keyring.pairs and not self.problems and not hosts:
             # They may be in the store, or come later.
             self.warnings.append(
                 "tls.certificates: no file has one, so handshakes on tls: get those of the store"
@@ -247,7 +250,7 @@ class _Reader:
                 if other.policy != pair.policy:
                     files = f"{other.source} and {pair.source}"
                     problems.append(f"tls.certificates: {name} has two settings of client: {files}")
-        is_known = default in first or "*." + default.partition(".")[2] in first
+        is_known = default in hosts or default in first or "*." + default.partition(".")[2] in first
         if default and not is_known and not self.problems:
             self.warnings.append(
                 f"tls.default: no certificate in files is for {default}; one of the store may be"
@@ -366,8 +369,8 @@ def _read_pair(files: _Files, policy: int, known: Pair | None) -> tuple[Pair, in
         data, mode = _read(files.key)
         key = _text(data)
     if known is not None and known.expires > time.time():
-        blocks = _blocks(cert, "CERTIFICATE"), _blocks(key, "PRIVATE KEY")
-        if blocks == (known.cert, known.key):
+        found = blocks(cert, "CERTIFICATE"), blocks(key, "PRIVATE KEY")
+        if found == (known.cert, known.key):
             return known if known.policy == policy else structs.replace(known, policy=policy), mode
     return checked_pair(files.cert, cert, key, policy, (files.cert, files.key)), mode
 
@@ -422,8 +425,8 @@ def checked_pair(
     # Only the blocks: the private key must not travel twice, nor notes at all.
     pair = Pair(
         source,
-        _blocks(cert_text, "CERTIFICATE"),
-        _blocks(key_text, "PRIVATE KEY"),
+        blocks(cert_text, "CERTIFICATE"),
+        blocks(key_text, "PRIVATE KEY"),
         names,
         kind,
         int(ends.timestamp()),
@@ -506,22 +509,3 @@ def _kind(key: Any) -> str:
         if isinstance(key, cls):
             return name
     raise CertificateError("the key is of a kind that TLS does not use")
-
-
-def _blocks(text: str, kind: str) -> str:
-    """The blocks of a PEM text whose kind ends with ``kind``."""
-    found = []
-    at = 0
-    while (at := text.find("-----BEGIN ", at)) >= 0:
-        line = text.rfind("\n", 0, at) + 1
-        title = text.find("\n", at)
-        end = text.find("-----END ", title)
-        # One that is cut off is kept, for OpenSSL to refuse.
-        end = len(text) if title < 0 or end < 0 else text.find("-----", end + 9) + 5
-        if text[at:title].rstrip().endswith(f"{kind}-----") and not text[line:at].strip():
-            found.append(text[at:end])
-        at = end
-    blocks = "\n".join(found) + "\n"
-    if "\r" in blocks or " \n" in blocks or "\n " in blocks or "\t" in blocks:
-        blocks = "\n".join(line.strip() for line in blocks.splitlines()) + "\n"
-    return blocks

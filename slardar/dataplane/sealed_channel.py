@@ -49,6 +49,7 @@ class SealedChannel(Channel):
         "_closing",
         "_idle",
         "_incoming",
+        "_most_idle",
         "_outgoing",
         "_peer_ended",
         "_room",
@@ -75,10 +76,11 @@ class SealedChannel(Channel):
         self._outgoing: Any = None
         #: Bytes read at once: few, until many have brought data.
         self._room = SMALL
-        #: It has sent much with little data in it, so the room stays small.
+        #: The peer has sent much with little data in it, so the room stays small.
         self._tame = False
-        #: Bytes that came since there were data in them.
+        #: Bytes that came since there were data in them, and how many there may be.
         self._idle = 0
+        self._most_idle = _IDLE
         #: Bytes that OpenSSL has answered since the peer has read everything.
         self._unread = 0
         #: The peer has said that it will send no more, behind what is to be handled first.
@@ -246,7 +248,7 @@ class SealedChannel(Channel):
             self._idle = 0
         else:
             self._idle += came
-            if self._idle > _IDLE:
+            if self._idle > self._most_idle:
                 self._fail("too much without data")
                 return
             if self._peer_ended and not self.at_end:
