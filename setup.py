@@ -76,6 +76,7 @@ REQUEST_PATH = (
     "http1/forwarded",
     "http1/framing",
     "http1/headers",
+    "http1/https",
     "http1/heads",
     "http1/record",
     "http1/reply",

@@ -32,6 +32,7 @@ __all__ = [
     "Health",
     "History",
     "Hooks",
+    "Hsts",
     "Limits",
     "Metrics",
     "Network",
@@ -55,6 +56,11 @@ T = TypeVar("T")
 #: Up to a tebibyte, which is more than any body or head.
 Count = Annotated[int, Meta(ge=0, le=2**40, description="an integer from 0 to 1099511627776")]
 Positive = Annotated[int, Meta(ge=1, le=2**40, description="an integer from 1 to 1099511627776")]
+
+
+#: Seconds of a year: what the preload list of browsers asks for at least
+#: (https://hstspreload.org/).
+_YEAR = 31536000
 
 
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,11 +227,25 @@ class TlsCertificate(Struct, frozen=True, forbid_unknown_fields=True):
     client: TlsClient | None = None
 
 
+class Hsts(Struct, frozen=True, forbid_unknown_fields=True):
+    """What browsers are told by ``Strict-Transport-Security`` (RFC 6797).
+
+    Written as a number of seconds, it is ``max_age`` alone.
+    """
+
+    #: Seconds for which a browser asks this host by https only; 0 ends that.
+    max_age: Count
+    #: The same holds for the hosts below this one.
+    subdomains: bool = False
+    #: Lists in browsers may have this host.
+    preload: bool = False
+
+
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     """TLS to clients, on the endpoints ``tls:`` of ``listen``."""
 
     #: Keys of a later version.
-    later: ClassVar[tuple[str, ...]] = ("acme", "redirect")
+    later: ClassVar[tuple[str, ...]] = ("acme",)
 
     certificates: Annotated[
         tuple[TlsCertificate, ...], Meta(description="a list of certificates")
@@ -236,6 +256,14 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     #: A list of suites for TLS 1.2, as OpenSSL reads it; ``None``: Mozilla's intermediate one.
     ciphers: str | None = None
     client: TlsClient = TlsClient()
+    #: Requests without TLS for a name that has a certificate are sent to https; a number is the
+    #: port there.
+    redirect: Annotated[
+        bool | Annotated[int, Meta(ge=1, le=65535)],
+        Meta(description="true, false or a port from 1 to 65535"),
+    ] = False
+    #: What replies over TLS tell browsers, for names that have a certificate.
+    hsts: Hsts | None = None
 
 
 Workers = Annotated[
@@ -358,6 +386,7 @@ def read_settings(
         tracing = _parse_tracing(raw.get("tracing"), problems)
         own = ("access_log", "tracing")
         raw = {key: value for key, value in raw.items() if key not in own}
+        raw = _with_hsts(raw)
     settings = read_partly(Settings, raw, "", problems)
     upstreams: dict[str, Upstream] = {}
     services: dict[str, Service] = {}
@@ -395,6 +424,14 @@ def read_settings(
         tracing=tracing,
     )
     return found, lines
+
+
+def _with_hsts(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same, with ``tls.hsts`` as an object if it is a number."""
+    tls = raw.get("tls")
+    if not isinstance(tls, Mapping) or type(tls.get("hsts")) is not int:
+        return raw
+    return {**raw, "tls": {**tls, "hsts": {"max_age": tls["hsts"]}}}
 
 
 def _named(
@@ -499,6 +536,12 @@ def _check_tls(tls: Tls, problems: Problems) -> None:
             problems.add(where, "expected no key beside folder, which holds the keys, too")
         if one.client is not None:
             policies.append((f"{where}.client", one.client))
+    hsts = tls.hsts
+    if hsts is not None and hsts.preload and not (hsts.subdomains and hsts.max_age >= _YEAR):
+        problems.add(
+            "tls.hsts",
+            f"expected subdomains and a max_age of at least {_YEAR} seconds, for preload is true",
+        )
     for where, policy in policies:
         if policy.verify != "none" and policy.ca is None:
             problems.add(where, f"expected ca, for verify is {policy.verify}")

@@ -314,8 +314,8 @@ class IPlane(Interface):
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
-        """Use ``timeouts``, ``limits``, ``health``, ``access_log``, ``trusted`` and
-        ``forwarded`` of these settings from now on.
+        """Use ``timeouts``, ``limits``, ``health``, ``access_log``, ``trusted``,
+        ``forwarded``, ``tls.redirect`` and ``tls.hsts`` of these settings from now on.
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.

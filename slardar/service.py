@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from twisted.application.service import Service
@@ -73,7 +74,7 @@ _AT_START = ("listen", "control", "workers", "store", "store_copy", "hooks", "me
 #: Settings that a process also takes with HUP.
 _WITH_HUP = (
     *("timeouts", "limits", "health", "history", "access_log"),
-    *("trusted", "forwarded"),
+    *("trusted", "forwarded", "tls.redirect", "tls.hsts"),
 )
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
@@ -512,7 +513,7 @@ class SlardarService(Service):
         before, self._settings = self._settings, settings
 
         def changed(keys: tuple[str, ...]) -> list[str]:
-            return [key for key in keys if getattr(before, key) != getattr(settings, key)]
+            return [key for key in keys if attrgetter(key)(before) != attrgetter(key)(settings)]
 
         taken, waiting = changed(_WITH_HUP), changed(_AT_START)
         if taken:

@@ -43,11 +43,13 @@ class Authority:
         begins: timedelta = timedelta(hours=-1),
         ends: timedelta = timedelta(days=1),
         key: Any = None,
+        raw_names: bytes | None = None,
     ) -> tuple[Path, Path]:
         """A certificate for some names and addresses: its file and the file of its key.
 
         ``begins`` and ``ends`` count from now.  With ``rsa_bits`` the key is one of RSA, else it
-        is ``key``, or a new one.
+        is ``key``, or a new one.  ``raw_names`` stand in the certificate instead of the names, in
+        DER.
         """
         if rsa_bits:
             key = rsa.generate_private_key(65537, rsa_bits)
@@ -55,7 +57,10 @@ class Authority:
             key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         made = self._made(subject, key.public_key(), begins, ends)
-        made = made.add_extension(x509.SubjectAlternativeName(map(_general, names)), critical=False)
+        others: Any = x509.SubjectAlternativeName(map(_general, names))
+        if raw_names is not None:
+            others = x509.UnrecognizedExtension(others.oid, raw_names)
+        made = made.add_extension(others, critical=False)
         signed = made.sign(self._key, hashes.SHA256())
         paths = self._folder / f"{file}.pem", self._folder / f"{file}.key"
         paths[0].write_bytes(signed.public_bytes(Encoding.PEM))
@@ -125,6 +130,8 @@ class Authority:
 
 
 def _general(name: str) -> x509.GeneralName:
+    if "@" in name:
+        return x509.RFC822Name(name)
     try:
         return x509.IPAddress(ip_address(name))
     except ValueError:

@@ -22,6 +22,7 @@ from slardar.config import (
     Health,
     History,
     Hooks,
+    Hsts,
     Limits,
     Metrics,
     Settings,
@@ -69,7 +70,8 @@ WORKS = {
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
     Tracing: ("otlp", "sample", "service"),
-    Tls: ("certificates", "default", "min_version", "ciphers", "client"),
+    Tls: ("certificates", "default", "min_version", "ciphers", "client", "redirect", "hsts"),
+    Hsts: ("max_age", "subdomains", "preload"),
     TlsCertificate: ("cert", "key", "folder", "client"),
     TlsClient: ("verify", "ca"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
@@ -112,7 +114,6 @@ LATER = {
 }
 LATER_SETTINGS = {
     "tls.acme": {"email": "a@example.com"},
-    "tls.redirect": True,
     "streams": {},
 }
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from ssl import PEM_cert_to_DER_cert
 from typing import Any
 
 import click
@@ -15,6 +16,8 @@ from slardar.console.options import control_options
 from slardar.console.output import columns
 from slardar.errors import ConfigError
 from slardar.hooks.trial import Trial, read_body, read_reply, read_request
+from slardar.http1.tls import TlsFacts
+from slardar.http1.told_tls import told_tls
 from slardar.model.hook import check_new_hook_name
 from slardar.model.setting import settings_in_use
 
@@ -284,6 +287,12 @@ def _shadow_text(report: dict[str, Any]) -> str:
     metavar="NETWORK",
     help="A network whose X-Forwarded-For and the like are believed.",
 )
+@click.option("--tls", is_flag=True, help="The request comes over TLS, for its Host.")
+@click.option(
+    "--client-cert",
+    metavar="FILE",
+    help="A certificate in PEM that the client has shown, and that was verified; with --tls.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
 def try_hook(
     file: str,
@@ -295,6 +304,8 @@ def try_hook(
     language: str | None,
     client: str,
     trusted: tuple[str, ...],
+    tls: bool,
+    client_cert: str | None,
     as_json: bool,
 ) -> None:
     """Run the hook in FILE for one request, without a running slardar, and show what it does.
@@ -318,6 +329,9 @@ def try_hook(
     data = sys.stdin.buffer.read() if request_file == "-" else _read(request_file)
     try:
         request = read_request(data, request_file, client, trusted)
+        if tls or client_cert is not None:
+            facts = _told_tls(request.host, client_cert)
+            request = read_request(data, request_file, client, trusted, facts)
         body = read_body(data, request_file, request)
         reply = None
         if response_file is not None:
@@ -333,6 +347,19 @@ def try_hook(
         click.echo(_outcome_text(outcome))
     if outcome["outcome"] == "failed":
         raise SystemExit(1)
+
+
+def _told_tls(host: str, client_cert: str | None) -> TlsFacts:
+    """The TLS of a client that has asked for a host.  Raises ConfigError."""
+    if client_cert is None:
+        return told_tls(name=host)
+    try:
+        found = PEM_cert_to_DER_cert(_text(client_cert, _read(client_cert)))
+        return told_tls(name=host, certificate=found)
+    except ValueError:
+        raise ConfigError(
+            f"--client-cert: expected a certificate in PEM in {client_cert}"
+        ) from None
 
 
 def _settings(pairs: Iterable[str]) -> Mapping[str, str]:

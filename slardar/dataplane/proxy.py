@@ -47,6 +47,7 @@ from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.forwarded import came_from
 from slardar.http1.heads import BadMessage
+from slardar.http1.https import hsts_line, https_url
 from slardar.http1.interfaces import (
     ChannelBase,
     ChannelProtocol,
@@ -311,9 +312,26 @@ class DataPlane(Router):
         """See :meth:`slardar.http1.interfaces.PlaneBase.is_misdirected`."""
         return self._tls.policy(host, listener) != tls.policy
 
+    def has_certificate(self, host: str) -> bool:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.has_certificate`."""
+        return self._tls.has(host)
+
+    def https_place(self, downstream: Downstream, request: Request) -> bytes:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.https_place`."""
+        if not self._tls.has(request.host):
+            return b""
+        ports = self._clients.tls_ports
+        return https_url(request, downstream.ends().local_port, ports, self._https_port)
+
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""
-        limits, timeouts = settings.limits, settings.timeouts
+        limits, timeouts, tls = settings.limits, settings.timeouts, settings.tls
+        self.redirects = tls.redirect is not False
+        self._https_port = 0 if tls.redirect is True else int(tls.redirect)
+        hsts = tls.hsts
+        self.hsts = b""
+        if hsts is not None:
+            self.hsts = hsts_line(hsts.max_age, hsts.subdomains, hsts.preload)
         self.trusted = Networks(settings.trusted)
         self.sends_forwarded = settings.forwarded
         self.max_head = limits.head

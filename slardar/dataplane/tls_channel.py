@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Any, Final, final
+from typing import Final, final
 
 from slardar.dataplane.client_hello import (
     INTERNAL_ERROR,
@@ -24,28 +24,15 @@ from slardar.dataplane.sealed_channel import BEFORE, CLEAR, OPEN, SHAKING, Seale
 from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelProtocol
-from slardar.http1.tls import TlsFacts
+from slardar.http1.tls import TlsFacts, subject_of
 from slardar.model.listener import ListenerSpec
 from slardar.model.tls import ALPN_ACME, ALPN_HTTP
 
-__all__ = ["TlsChannel", "subject_of"]
+__all__ = ["TlsChannel"]
 
 _HTTP: Final = ALPN_HTTP.encode("ascii")
 #: What a CA offers that asks by TLS-ALPN-01: nothing else (RFC 8737 3).
 _ACME: Final = (ALPN_ACME.encode("ascii"),)
-#: Names of a subject's parts: of RFC 4514 3, and the usual one for an address of e-mail.
-_SHORT: Final = {
-    "commonName": "CN",
-    "countryName": "C",
-    "domainComponent": "DC",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "stateOrProvinceName": "ST",
-    "streetAddress": "STREET",
-    "userId": "UID",
-}
-_ESCAPED: Final = frozenset(b'"+,;<>\\=')
 
 
 @final
@@ -175,8 +162,14 @@ class TlsChannel(SealedChannel):
             self._shut_down()
             self._lose("a CA has checked the name")
             return
-        subject = subject_of(self._ssl.getpeercert() or {})
-        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy)
+        try:
+            subject = subject_of(self._ssl.getpeercert() or {})
+        except ValueError:
+            # A CA has signed names that are no text.
+            self._state = SHAKING
+            self._fail("the client's certificate cannot be read")
+            return
+        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy, self._ssl)
 
     def _fail(self, reason: str) -> None:
         """See the base.  A handshake that has failed is told."""
@@ -196,28 +189,3 @@ class TlsChannel(SealedChannel):
     def is_quiet(self) -> bool:
         """See the base.  A client in the middle of a handshake is about to ask something."""
         return self._state != SHAKING and not self._waits and super().is_quiet()
-
-
-def subject_of(certificate: dict[str, Any]) -> bytes:
-    """The subject of a certificate, of which Python's ``getpeercert`` has told, as a text of
-    RFC 4514: ``CN=client,O=Example``.  Empty for none.
-
-    All bytes are printable ASCII, so it may stand in a header.
-    """
-    parts = []
-    for names in reversed(certificate.get("subject", ())):
-        parts.append(b"+".join(_attribute(name, value) for name, value in names))
-    return b",".join(parts)
-
-
-def _attribute(name: str, value: str) -> bytes:
-    escaped = b"".join(
-        b"\\%02X" % byte if not 32 <= byte < 127 else b"\\" + bytes((byte,)) if byte in _ESCAPED
-        else bytes((byte,))
-        for byte in value.encode("utf-8", "replace")
-    )  # fmt: skip
-    if escaped[:1] in (b" ", b"#"):
-        escaped = b"\\" + escaped
-    if escaped[-1:] == b" ":
-        escaped = escaped[:-1] + b"\\ "
-    return _SHORT.get(name, name).encode("ascii", "replace") + b"=" + escaped

@@ -31,7 +31,7 @@ from slardar.model.tls import (
     stricter,
 )
 
-__all__ = ["Served", "TlsContexts", "load_pair", "make_context"]
+__all__ = ["Served", "TlsContexts", "is_address", "load_pair", "make_context"]
 
 #: Contexts that are kept.  One takes about 20 KB (measured), and 1 to 2 ms to make.
 AT_MOST: Final = 256
@@ -245,6 +245,17 @@ class TlsContexts:
         """What a client of ``listener`` has to show for ``name``."""
         return self._policy(self._known(name), listener)
 
+    def has(self, name: str) -> bool:
+        """Whether clients that ask for ``name`` get a certificate that is for it.
+
+        Those that ask for an address name no server (RFC 6066 3), and get the default.
+        """
+        pairs = self._pairs(name)
+        if is_address(name):
+            known = self._known("")
+            return bool(pairs) and known is not None and self._pairs(known) == pairs
+        return bool(pairs or self._pairs(_wildcard(name)))
+
     def _policy(self, known: str | None, listener: ListenerSpec) -> ClientPolicy:
         """The same, for a name as a certificate has it; ``None`` for one without."""
         keyring = self._keyring
@@ -357,6 +368,11 @@ def _wildcard(name: str) -> str:
     """The wildcard that is for ``name``; empty if none can be."""
     _, dot, rest = name.partition(".")
     return "*." + rest if dot else ""
+
+
+def is_address(host: str) -> bool:
+    """Whether a host, as it is looked up, is an address."""
+    return ":" in host or (host[-1:].isdigit() and host.replace(".", "").isdigit())
 
 
 def _terms(keyring: Keyring) -> tuple[str, str]:

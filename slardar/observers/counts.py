@@ -14,6 +14,7 @@ __all__ = ["REASONS", "Counting", "ServerCounts", "UpstreamCounts"]
 #: Why a request has reached no upstream, by the status of slardar's answer.
 REASONS: Final = {
     0: "client_left",
+    308: "https",
     400: "bad_request",
     408: "timeout",
     413: "body_too_large",

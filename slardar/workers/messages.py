@@ -419,10 +419,9 @@ def lean_settings(settings: Settings) -> Settings:
     """The settings that a worker needs.
 
     Upstreams, routes and settings of hooks are left out, because they come in the snapshot;
-    services, because the director follows them; the store's URL, because it is a secret; ``tls``,
-    because certificates come by themselves.  Of the
-    tokens, the hashes of admins' stay, without who has them: requests may bring one of these
-    tokens.
+    services, because the director follows them; the store's URL, because it is a secret; the
+    files in ``tls``, because certificates come by themselves.  Of the tokens, the hashes of
+    admins' stay, without who has them: requests may bring one of these tokens.
     """
     tokens = tuple(
         structs.replace(one, name="admin")
@@ -438,7 +437,7 @@ def lean_settings(settings: Settings) -> Settings:
         settings={},
         store="",
         control=control,
-        tls=Tls(),
+        tls=Tls(redirect=settings.tls.redirect, hsts=settings.tls.hsts),
     )
 
 

@@ -286,6 +286,7 @@ class Workers:
             access_log=settings.access_log,
             trusted=settings.trusted,
             forwarded=settings.forwarded,
+            tls=settings.tls,
         )
         if self._heartbeats is not None:
             self._heartbeats.take_settings(settings.health)

@@ -525,6 +525,25 @@ def test_key_that_others_can_read(authority: Authority, folder: Path, mode: int)
             {"client": {"verify": "on"}},
             'tls.client.verify: expected none, optional or require, got "on"',
         ),
+        ({"redirect": 0}, "tls.redirect: expected true, false or a port from 1 to 65535, got 0"),
+        (
+            {"redirect": "yes"},
+            'tls.redirect: expected true, false or a port from 1 to 65535, got "yes"',
+        ),
+        ({"hsts": "1y"}, 'tls.hsts: expected an object, got "1y"'),
+        ({"hsts": {}}, "tls.hsts.max_age: is missing"),
+        ({"hsts": -1}, "tls.hsts.max_age: expected an integer from 0 to 1099511627776, got -1"),
+        *(
+            (
+                {"hsts": {"preload": True, **more}},
+                "tls.hsts: expected subdomains and a max_age of at least 31536000 seconds, for"
+                " preload is true",
+            )
+            for more in (
+                {"max_age": 31536000},
+                {"max_age": 31535999, "subdomains": True},
+            )
+        ),
         ({"min_version": "1.1"}, 'tls.min_version: expected "1.2" or "1.3", got "1.1"'),
         ({"cyphers": "x"}, 'tls.cyphers: unknown key (did you mean "ciphers"?)'),
     ],

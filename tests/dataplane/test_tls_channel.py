@@ -15,8 +15,9 @@ from slardar.dataplane import poller as poller_module
 from slardar.dataplane.channel import READ_SIZE, SMALL, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.tls_channel import TlsChannel, subject_of
+from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
+from slardar.http1.tls import subject_of
 from slardar.model.listener import HTTPS, ListenerSpec
 from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys
 from tests.certificates import Authority
@@ -460,6 +461,29 @@ def test_certificate_of_a_stranger(secure: Connect, tmp_path: Path, authority: A
     assert alert_of(far) == "TLSV1_ALERT_UNKNOWN_CA"
     assert channel.tls is None
     assert channel.closed
+
+
+def test_certificate_whose_names_are_no_text(
+    secure: Connect, poller: Poller, authority: Authority
+) -> None:
+    """Its CA has signed it, but nobody could tell whose it is."""
+    identity = authority.issue("odd", ("odd",), raw_names=b"\x30\x07\x82\x05a\xff\xfe.b")
+    policy = ClientPolicy("optional", authority.file.read_text())
+    channel, far, _ = secure(shake=False, policy=policy, identity=identity)
+    with logged() as events:
+
+        def refused() -> bool:
+            try:
+                far.tls.do_handshake()
+            except (ssl.SSLError, OSError):
+                pass
+            far.send_raw()
+            far.read_raw()
+            return channel.closed
+
+        pump(poller, refused)
+    assert channel.tls is None
+    assert [event.get("reason") for event in events] == ["the client's certificate cannot be read"]
 
 
 @pytest.mark.parametrize(

@@ -398,6 +398,34 @@ def test_process_in_which_openssl_cannot_be_called(
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("a.example", True),
+        ("x.w.example", True),
+        ("x.y.w.example", False),
+        ("w.example", False),
+        ("stored.example", True),
+        # The default serves them, with a certificate that is for others.
+        ("b.example", False),
+        ("", False),
+        # Who asks for an address gets the default.
+        ("192.0.2.1", True),
+        ("192.0.2.2", False),
+        ("2001:db8::1", True),
+        ("2001:db8::2", False),
+    ],
+)
+def test_names_that_have_a_certificate(maker: Maker, name: str, has: bool) -> None:
+    """Exact or by a wildcard, and never by default alone."""
+    contexts = TlsContexts()
+    default = maker.pair("a.example", "192.0.2.1", "2001:db8::1")
+    other = maker.pair("*.w.example", "192.0.2.2", "2001:db8::2")
+    contexts.take(Keyring((default, other), "a.example"))
+    contexts.take_stored({"s": maker.pair("stored.example")})
+    assert contexts.has(name) == has
+
+
 KINDS: tuple[Verify, ...] = ("none", "optional", "require")
 
 

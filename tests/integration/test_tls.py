@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -336,6 +337,119 @@ def test_certificates_of_clients(site: Site) -> None:
     assert status == 421
     # Names with the same demands may share a connection.
     assert site.curl("a.example", "/", "-H", "Host: x.w.example")[0] == 200
+
+
+def location(url: str, *words: str) -> tuple[int, str]:
+    """The status of a reply, and the place to which it sends a client."""
+    status, text = curl(url, "--dump-header", "-", "--output", "/dev/null", *words)
+    found = re.search(r"(?im)^location: (\S+)\r?$", text)
+    return status, "" if found is None else found[1]
+
+
+def test_redirect_to_https(site: Site) -> None:
+    """curl follows it, with its body; names without a certificate are served as before; and HUP
+    takes both keys."""
+    site.write(redirect=True, hsts={"max_age": 300, "subdomains": True})
+    site.start("2")
+    plain = site.program.port
+    here = ("--resolve", f"*:{plain}:127.0.0.1", "--resolve", f"*:{site.port}:127.0.0.1")
+
+    def asked(name: str, path: str = "/", *words: str) -> tuple[int, str]:
+        return location(f"http://{name}:{plain}{path}", *here, *words)
+
+    secure = f":{site.port}"
+    assert asked("a.example", "/x?y=1") == (308, f"https://a.example{secure}/x?y=1")
+    assert asked("x.w.example") == (308, f"https://x.w.example{secure}/")
+    # The client sees other ports than there are.
+    assert asked("a.example", "/", "-H", "Host: a.example") == (308, "https://a.example/")
+    assert asked("b.example") == (200, "")
+    trusting = ("--location", "--cacert", str(site.authority.file), *here)
+    url = f"http://a.example:{plain}/in"
+    assert curl(url, *trusting, "-X", "PUT", "--data", "hello") == (200, "5 bytes")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert text.count("\nStrict-Transport-Security: max-age=300; includeSubDomains\n") == 1
+    _, text = site.curl("a.example", "/", "--dump-header", "-", "-H", "Host: none.example")
+    assert text.startswith("HTTP/1.1 502 ")
+    assert "Strict-Transport-Security" not in text
+    # A browser never believes it without TLS.
+    _, text = curl(url.replace("a.example", "b.example"), *here, "--dump-header", "-")
+    assert "Strict-Transport-Security" not in text
+
+    def logged() -> list[Any]:
+        lines = (site.folder / "access.log").read_text().splitlines()
+        return [one["error"] for one in map(json.loads, lines) if one["status"] == 308]
+
+    until(lambda: len(logged()) >= 4, "the access log has all")
+    assert set(logged()) == {"this host is served over https"}
+
+    def refused() -> bool:
+        _, text = curl(f"http://127.0.0.1:{site.program.control}/metrics")
+        return bool(re.search(r'slardar_refused_total\{reason="https"\} [4-9]', text))
+
+    until(refused, "the redirects are counted")
+    site.write(redirect=9443, hsts=600)
+    site.hup("read again: tls.redirect, tls.hsts hold from now on")
+    until(lambda: asked("a.example")[1] == "https://a.example:9443/", "the port is taken")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert "\nStrict-Transport-Security: max-age=600\n" in text
+    site.write()
+    site.hup("read again: tls.redirect, tls.hsts hold from now on")
+    until(lambda: asked("a.example")[0] == 200, "nothing is redirected")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert "Strict-Transport-Security" not in text
+
+
+PYTHON = """
+def on_request(request):
+    tls = request.tls
+    request.headers["X-Python"] = "none" if tls is None else f"{tls.version} {tls.sni}"
+    if request.client_cert is not None:
+        request.headers["X-Python-Cert"] = request.client_cert.fingerprint
+"""
+LUA = """
+    ngx.req.set_header("X-Lua", ngx.var.ssl_protocol)
+    ngx.req.set_header("X-Lua-Cert", ngx.var.ssl_client_fingerprint)
+    ngx.req.set_header("X-Lua-Mail", request.client_cert and request.client_cert.emails[1])
+"""
+
+
+def test_hooks_see_tls(site: Site) -> None:
+    """Of every connection what belongs to it, also of one that resumes; and none where there is
+    none."""
+    cert, key = site.authority.issue("alice", ("alice", "alice@a.example"))
+    data = ssl.PEM_cert_to_DER_cert(cert.read_text())
+    site.write(client={"verify": "optional", "ca": str(site.authority.file)})
+    site.start("1")
+    for name, text in (("python/script.a.example", PYTHON), ("lua/script.a.example", LUA)):
+        for method in ("POST", "PUT"):
+            assert site.program.call(method, f"/{name}", text)[0] == 200
+    identity = ("--cert", str(cert), "--key", str(key))
+    _, text = site.curl("a.example", "/", *identity, "--tls-max", "1.2")
+    for line in (
+        "X-Python: TLSv1.2 a.example",
+        f"X-Python-Cert: {hashlib.sha256(data).hexdigest()}",
+        "X-Lua: TLSv1.2",
+        f"X-Lua-Cert: {hashlib.sha1(data).hexdigest()}",
+        "X-Lua-Mail: alice@a.example",
+    ):
+        assert line in text
+    _, text = site.curl()
+    assert "X-Python: TLSv1.3 a.example" in text
+    assert "-Cert" not in text
+    _, text = curl(f"http://127.0.0.1:{site.program.port}/", "-H", "Host: a.example")
+    assert "X-Python: none" in text
+    assert "X-Lua" not in text
+    context = site.context(maximum_version=ssl.TLSVersion.TLSv1_2)
+    context.load_cert_chain(cert, key)
+    first = site.connect(context=context)
+    ask(first)
+    again = context.wrap_socket(site.plain(), server_hostname="a.example", session=first.session)
+    assert again.session_reused
+    assert b"X-Lua-Mail: alice@a.example" in ask(again)
+    again.close()
+    status, found = site.program.call("GET", "/explain?host=a.example&path=/")
+    assert status == 200
+    assert "+ X-Python: none" in json.dumps(found)
 
 
 def test_certificates_of_clients_by_listener(site: Site) -> None:
