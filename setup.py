@@ -49,6 +49,7 @@ REQUEST_PATH = (
     "dataplane/probe_channel",
     "dataplane/sealed_channel",
     "dataplane/selection",
+    "dataplane/server_channel",
     "dataplane/steps",
     "dataplane/tls_channel",
     "health/heartbeats",

@@ -234,7 +234,8 @@ class Options(usage.Options):
         from slardar.acme.checks import problems_of_acme
         from slardar.control.certificates import read_keyring
 
-        found = read_keyring(settings)
+        # Nothing runs yet, no thread either.
+        found = read_keyring(settings, may_fork=True)
         problems = found.problems + problems_of_acme(settings)
         if problems:
             raise ConfigError([file + line for line in problems])

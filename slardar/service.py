@@ -177,7 +177,7 @@ class SlardarService(Service):
         #: The certificates for clients, of files.
         self._keyring = self.actions.certificates.keyring = _first_keyring(settings, certificates)
         self._expiry = ExpiryWatch(
-            reactor, self.actions.certificates.in_use, self.actions.clock, self.events.publish
+            reactor, self.actions.certificates.expiring, self.actions.clock, self.events.publish
         )
         #: The keys of session tickets; ``None`` if they are not shared.
         self._tickets: TicketRotation | None = None

@@ -373,7 +373,7 @@ def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
     file = tmp_path / "slardar.yaml"
     file.write_text(
         "workers: 1\nworkers: 2\nlimits: {head: 0}\nupstreams:\n"
-        "  a: {servers: [{host: a b, port: 1}, {host: b, port: 0}], tls: true, tls: true}\n"
+        "  a: {servers: [{host: a b, port: 1}, {host: b, port: 0}], tls: {ca: 5}, tls: {ca: 5}}\n"
         "routes: [{hots: a, upstream: a, path: x}]\n"
     )
     with pytest.raises(usage.UsageError) as caught:
@@ -382,11 +382,11 @@ def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
     places = [line.partition(": expected")[0].partition(": unknown")[0] for line in lines]
     assert places == [
         'line 2, column 1: the key "workers" is given twice',
-        'line 5, column 71: the key "tls" is given twice',
+        'line 5, column 74: the key "tls" is given twice',
         "limits.head",
         "upstreams.a.servers[1].port",
+        "upstreams.a.tls.ca",
         "upstreams.a.servers[0].host",
-        "upstreams.a.tls: tls to servers is not available yet",
         "routes[0].hots",
         "routes[0].path",
         "--store",

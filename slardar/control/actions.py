@@ -47,6 +47,7 @@ from slardar.model.shown import without_password
 from slardar.model.snapshot import Route
 from slardar.observers.exposition import scrape
 from slardar.plugins import reload_balancer
+from slardar.tls_files import with_files
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
 
@@ -217,6 +218,7 @@ class Actions(Configuration):
             where = f"upstreams.{name}"
             # All other mistakes are found before anything is loaded.
             upstream = merge_upstream(self.snapshot.upstreams.get(name), name, body, where)
+            upstream = with_files(upstream)
             when = reload_balancer(upstream.mode, upstream.mode_opts, where)
             return self._next(name, msgspec.structs.replace(upstream, loaded=when))
 

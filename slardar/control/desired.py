@@ -301,7 +301,7 @@ class _StateReader:
     def kept_upstream(self, upstream: Upstream) -> Upstream:
         """The upstream that is served, if it is equal; else this one."""
         known = self._served.upstreams.get(upstream.name)
-        if known is not None and known.digest == upstream.digest:
+        if known is not None and known.same_as(upstream):
             return known
         return upstream.following(known)
 
@@ -381,7 +381,7 @@ class _StateReader:
     def _kept_service(self, service: Service) -> Service:
         """The service that is known, if it is equal; else this one."""
         known = self._served.services.get(service.name)
-        return service if known is None or known.digest != service.digest else known
+        return service if known is None or not known.same_as(service) else known
 
     def read_certificates(self, state: StoredState) -> Mapping[str, Pair]:
         """The certificates of a state.  If none differs, it is the mapping that is served."""
