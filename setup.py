@@ -182,7 +182,7 @@ def compiled() -> list[Any]:
 
 
 #: Certificates that a CA signs by itself.
-ACME = ["acme>=3"]
+ACME = ["acme>=4"]
 TEST = [
     *ACME,
     "coverage>=7.4",
