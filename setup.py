@@ -49,6 +49,7 @@ REQUEST_PATH = (
     "dataplane/probe_channel",
     "dataplane/sealed_channel",
     "dataplane/selection",
+    "dataplane/server_channel",
     "dataplane/steps",
     "dataplane/tls_channel",
     "health/heartbeats",
@@ -180,7 +181,10 @@ def compiled() -> list[Any]:
     return extensions
 
 
+#: Certificates that a CA signs by itself.
+ACME = ["acme>=3"]
 TEST = [
+    *ACME,
     "coverage>=7.4",
     "hypothesis>=6.100",
     "kazoo>=2.10",
@@ -272,6 +276,7 @@ setup(
         "lint": LINT,
         "docs": DOCS,
         "bench": BENCH,
+        "acme": ACME,
         "tracing": TRACING,
         "zookeeper": ZOOKEEPER,
     },

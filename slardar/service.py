@@ -177,10 +177,13 @@ class SlardarService(Service):
         #: The certificates for clients, of files.
         self._keyring = self.actions.certificates.keyring = _first_keyring(settings, certificates)
         self._expiry = ExpiryWatch(
-            reactor, self.actions.certificates.in_use, self.actions.clock, self.events.publish
+            reactor, self.actions.certificates.expiring, self.actions.clock, self.events.publish
         )
         #: The keys of session tickets; ``None`` if they are not shared.
         self._tickets: TicketRotation | None = None
+        #: Gets certificates by ACME; ``None`` until some are wanted.
+        self._orders: Any = None
+        self.actions.acme = lambda: {} if self._orders is None else self._orders.states()
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
@@ -269,6 +272,7 @@ class SlardarService(Service):
             await self._take_over(before)
         self._serves = True
         self._expiry.start()
+        self._order_certificates(self._settings)
         _log.info(
             "slardar {version} is running ({build})", version=__version__, build=describe_build()
         )
@@ -280,6 +284,20 @@ class SlardarService(Service):
         gc.collect()
         gc.freeze()
         self._tell_ready()
+
+    def _order_certificates(self, settings: Settings) -> None:
+        """Get the certificates that these settings want by ACME."""
+        if self._orders is not None:
+            self._orders.take_settings(settings)
+        elif settings.tls.acme is not None:
+            # Imported here: few processes have it.
+            from slardar.acme.orders import Orders
+
+            is_shared = IWatchedStore.providedBy(self._store)
+            self._orders = Orders(
+                self._reactor, self.actions, lambda: self._keyring, self.events.publish, is_shared
+            )
+            self._orders.start(settings)
 
     def _tell_ready(self) -> None:
         """Requests are served: tell systemd, the terminal and ``ready``.  The one place."""
@@ -408,6 +426,8 @@ class SlardarService(Service):
         """
         for port in self._controls:
             port.pause()
+        if self._orders is not None:
+            await self._orders.stop()
         stored = await self.actions.hand_over()
         self._holds_store = False
         await self._listings.pause()
@@ -439,6 +459,8 @@ class SlardarService(Service):
                 await self.actions.take_back()
             except SlardarError as error:
                 _log.critical("no change can be made any more: {error}", error=error)
+        if self._orders is not None:
+            self._orders.start(self._settings)
         for port in self._controls:
             port.resume()
 
@@ -558,6 +580,11 @@ class SlardarService(Service):
             for line in found.warnings:
                 _log.warn("{line}", line=line)
             keyring = self._keyring if found.keyring is None else found.keyring
+        problems = await call_in_daemon(self._reactor, _problems_of_acme, settings)
+        for line in problems:
+            _log.error("not read again: {line}", line=line)
+        if not problems:
+            self._order_certificates(settings)
         if keyring != self._keyring:
             self._keyring = self.actions.certificates.keyring = keyring
             await self._plane.take_keyring(keyring)
@@ -603,6 +630,8 @@ class SlardarService(Service):
         if self._tickets is not None:
             self._tickets.stop()
         await defer.maybeDeferred(super().stopService)
+        if self._orders is not None:
+            await self._orders.stop()
         await listings
         if self.upgrades is not None:
             await self.upgrades.cancel("the old process was told to stop")
@@ -721,6 +750,16 @@ def _read_keyring(
     return read_keyring(settings, before, open_now)
 
 
+def _problems_of_acme(settings: Settings) -> list[str]:
+    """Why no certificates can be got by ACME, if some are wanted."""
+    if settings.tls.acme is None:
+        return []
+    # Imported here: few processes have it.
+    from slardar.acme.checks import problems_of_acme
+
+    return problems_of_acme(settings)
+
+
 def _first_keyring(settings: Settings, found: Any) -> Keyring:
     """The certificates to begin with, of what was found already or is read now.  Raises ConfigError
     with every mistake."""
@@ -728,8 +767,9 @@ def _first_keyring(settings: Settings, found: Any) -> Keyring:
         found = _read_keyring(settings)
     if found is None:
         return Keyring()
-    if found.problems:
-        raise ConfigError(found.problems)
+    problems = found.problems + _problems_of_acme(settings)
+    if problems:
+        raise ConfigError(problems)
     for line in found.warnings:
         _log.warn("{line}", line=line)
     keyring: Keyring = found.keyring

@@ -81,9 +81,9 @@ class CertificateActions:
         """The name of each certificate, and when it expires, in epoch seconds."""
         return [(one.name, one.pair.expires) for one in self.kept()]
 
-    def in_use(self) -> list[Kept]:
-        """The certificates that some handshake may get."""
-        return [one for one in self.kept() if self._is_used(one.pair)]
+    def expiring(self, until: float) -> list[Kept]:
+        """The certificates in use that expire until then, in epoch seconds."""
+        return [one for one in self.kept() if one.pair.expires <= until and self._is_used(one.pair)]
 
     def warnings(self, name: str) -> list[str]:
         """Why nobody is shown a certificate of the store."""
@@ -92,7 +92,12 @@ class CertificateActions:
             return []
         if not any(one.tls for one in self._configuration.settings.listeners):
             return ["no endpoint of listen has tls:, so nobody is shown this certificate"]
-        if not self._is_used(pair):
+        hosts = set(pair.names)
+        others = (*self.keyring.pairs, *self._configuration.snapshot.certificates.values())
+        # A table of all of very many would take its time when it is made first.
+        table = NameTable()
+        table.take(one for one in others if not hosts.isdisjoint(one.names))
+        if not _is_best(pair, table):
             return ["not in use: for each of its names another certificate expires later"]
         return []
 
@@ -107,7 +112,7 @@ class CertificateActions:
         if not (any(counts.values()) or refused):
             return {}
         found: dict[str, Any] = dict(counts)
-        in_use = self.in_use()
+        in_use = [one for one in self.kept() if self._is_used(one.pair)]
         found["expired"] = sum(one.pair.expires <= now for one in in_use)
         if in_use:
             first = min(in_use, key=lambda one: one.pair.expires)
@@ -135,8 +140,7 @@ class CertificateActions:
         if keyring is not known[0] or stored is not known[1]:
             self._in_table = keyring, stored
             self._table.take((*keyring.pairs, *stored.values()))
-        table = self._table
-        return any(pair is one for name in pair.names for one in best_of(table.get(name)))
+        return _is_best(pair, self._table)
 
     # Changes.
 
@@ -202,6 +206,10 @@ class CertificateActions:
         value = None if pair is None else written_pair(pair)
         snapshot = self._configuration.snapshot.with_certificate(name, pair)
         return Next([Value("certificate", name, value)], snapshot)
+
+
+def _is_best(pair: Pair, table: NameTable) -> bool:
+    return any(pair is one for name in pair.names for one in best_of(table.get(name)))
 
 
 def _shown(kept: Kept, in_use: bool) -> dict[str, Any]:

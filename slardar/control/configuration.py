@@ -536,13 +536,13 @@ class Configuration:
             self.followed,
         )
 
-    def settled(self, value: Value) -> Next:
-        """The change to this value, with whatever is in use after it, as after a start: a name that
-        an upstream has left may be that of a service."""
-        state = self.held.after([value], self.held.version, self.held.revision)
+    def settled(self, *values: Value) -> Next:
+        """The change to these values, with whatever is in use after it, as after a start: a name
+        that an upstream has left may be that of a service."""
+        state = self.held.after(values, self.held.version, self.held.revision)
         desired = self._desired(self.settings, state)
         snapshot = desired.snapshot(self.snapshot.version + 1)
-        return Next([value], snapshot, desired.changed(self.snapshot), failed=desired.failed)
+        return Next(values, snapshot, desired.changed(self.snapshot), failed=desired.failed)
 
     def _change_to(
         self,

@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from slardar.config import Settings
 from slardar.errors import ConfigError
+from slardar.model.acme import read_challenges
 from slardar.model.change import TO_FILE, StoredState, Value, is_same
 from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook, written
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
@@ -197,7 +198,7 @@ def read_desired(
         settings.default_upstream,
         hooks,
         values,
-        served if certificates is served.certificates else served.with_certificates(certificates),
+        reader.certified(state, certificates),
         reader.failed,
     )
 
@@ -300,7 +301,7 @@ class _StateReader:
     def kept_upstream(self, upstream: Upstream) -> Upstream:
         """The upstream that is served, if it is equal; else this one."""
         known = self._served.upstreams.get(upstream.name)
-        if known is not None and known.digest == upstream.digest:
+        if known is not None and known.same_as(upstream):
             return known
         return upstream.following(known)
 
@@ -380,7 +381,7 @@ class _StateReader:
     def _kept_service(self, service: Service) -> Service:
         """The service that is known, if it is equal; else this one."""
         known = self._served.services.get(service.name)
-        return service if known is None or known.digest != service.digest else known
+        return service if known is None or not known.same_as(service) else known
 
     def read_certificates(self, state: StoredState) -> Mapping[str, Pair]:
         """The certificates of a state.  If none differs, it is the mapping that is served."""
@@ -405,6 +406,15 @@ class _StateReader:
             if pair is not None:
                 found[name] = pair
         return same_or(known, found)
+
+    def certified(self, state: StoredState, certificates: Mapping[str, Pair]) -> Snapshot:
+        """What is served, with these certificates and with what CAs are to be answered."""
+        found = self._served
+        if certificates is not found.certificates:
+            found = found.with_certificates(certificates)
+        challenges, failed = read_challenges(state.acme, found.challenges)
+        self.failed.update((f"acme.{name}", f"acme.{name}: {why}") for name, why in failed.items())
+        return found if challenges is found.challenges else found.with_challenges(challenges)
 
     def leave_out(self, section: str, name: str, other: str) -> None:
         """Note that a name cannot have its value in this section, for it is something else."""

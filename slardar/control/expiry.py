@@ -35,18 +35,19 @@ _log = Logger("slardar.control")
 class ExpiryWatch:
     """Looks at certificates again and again.
 
-    ``in_use`` gives them, ``reactor`` gives turns, ``clock`` gives epoch seconds.
+    ``expiring`` gives those in use that expire until a time, ``reactor`` gives turns, ``clock``
+    epoch seconds.
     """
 
     def __init__(
         self,
         reactor: Any,
-        in_use: Callable[[], Sequence[Kept]],
+        expiring: Callable[[float], Sequence[Kept]],
         clock: Callable[[], float],
         publish: Publish,
     ) -> None:
         self._reactor = reactor
-        self._in_use = in_use
+        self._expiring = expiring
         self._clock = clock
         self._publish = publish
         #: How many stages were told of, by name and expiry.
@@ -68,11 +69,8 @@ class ExpiryWatch:
         told, self._told = self._told, {}
         left = _AT_ONCE
         waiting = 0
-        for one in self._in_use():
-            expires = one.pair.expires
-            if expires - now > _STAGES[0]:
-                continue
-            place = one.name, expires
+        for one in self._expiring(now + _STAGES[0]):
+            place = one.name, one.pair.expires
             before = told.get(place, 0)
             stage = _stage(one, now)
             if stage > before and not left:

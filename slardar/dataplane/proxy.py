@@ -37,6 +37,7 @@ from slardar.dataplane.reminders import Reminders
 from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
+from slardar.dataplane.server_terms import ServerContexts
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.dataplane.upstreams import Upstreams
@@ -147,6 +148,7 @@ class DataPlane(Router):
         self._health = ServerHealth(
             live, poller.clock, reactor.seconds, on_health, on_extra or self._note_extra, publish
         )
+        contexts = ServerContexts(reactor)
         self._upstreams = Upstreams(
             reactor,
             self,
@@ -156,6 +158,7 @@ class DataPlane(Router):
             self._resolver,
             self._health,
             settings.timeouts,
+            contexts,
         )
         self.balancer_errors = self._upstreams.balancer_errors
         self._tls = TlsContexts()
@@ -176,6 +179,7 @@ class DataPlane(Router):
                 self._resolver.addresses,
                 self.set_checked,
                 hint=self.hint,
+                contexts=contexts,
             )
         self._is_started = False
         self._plane_hooks = PlaneHooks(

@@ -75,7 +75,7 @@ class SealedChannel(Channel):
         self._outgoing: Any = None
         #: Bytes read at once: few, until many have brought data.
         self._room = SMALL
-        #: It has sent much with little data in it, so the room stays small.
+        #: The peer has sent much with little data in it, so the room stays small.
         self._tame = False
         #: Bytes that came since there were data in them.
         self._idle = 0

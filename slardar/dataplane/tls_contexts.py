@@ -331,18 +331,19 @@ def make_context(
 
 
 def _limit_groups(context: ssl.SSLContext) -> None:
+    """Let a context use none but quick and safe groups."""
     try:
         calls = openssl()
-        calls.limit_groups(calls.pointer(context))
+        calls.set_groups(calls.pointer(context))
     except NoOpenSslError as error:
         _tell_of_groups(str(error))
 
 
 @cache
 def _tell_of_groups(reason: str) -> None:
-    """Say it once for each process."""
+    """Say it once in a process."""
     _log.warn(
-        "handshakes with OpenSSL's slowest groups for keys may take tenths of a second: {reason}",
+        "keys of TLS may be of OpenSSL's slowest groups, which take tenths of a second: {reason}",
         reason=reason,
     )
 

@@ -232,9 +232,8 @@ def forgettable(
     records that mean nothing, and parts of records that are gone.
 
     ``new`` is the key of the commit's own record, empty if it has none; ``size`` is that of its
-    writes.  There is ``room``
-    for so many removals, whose keys have ``space`` bytes.  Returns the oldest version whose state
-    is known then, and the keys.
+    writes.  There is ``room`` for so many removals, whose keys have ``space`` bytes.  Returns the
+    oldest version whose state is known then, and the keys.
     """
     own = {key: len(one.value) for key, one in entries.items() if key.startswith((HISTORY, LARGE))}
     found = records(own, meta)

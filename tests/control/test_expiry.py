@@ -34,10 +34,11 @@ class Watched:
         self.clock = Clock()
         self.clock.advance(certificates[0].pair.expires - before)
         self.told: list[Any] = []
-        self.watch = ExpiryWatch(
-            self.clock, lambda: self.certificates, self.clock.seconds, self.told.append
-        )
+        self.watch = ExpiryWatch(self.clock, self._expiring, self.clock.seconds, self.told.append)
         self.watch.start()
+
+    def _expiring(self, until: float) -> list[Kept]:
+        return [one for one in self.certificates if one.pair.expires <= until]
 
     def pass_hours(self, count: int) -> list[tuple[float, str]]:
         """The hours until the first expiry at which an event came, and its state."""

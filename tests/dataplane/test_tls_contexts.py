@@ -392,7 +392,7 @@ def test_process_in_which_openssl_cannot_be_called(
             assert contexts.find(name) is not None
     lines = [event["log_format"].format(**event) for event in events]
     assert lines == [
-        "handshakes with OpenSSL's slowest groups for keys may take tenths of a second:"
+        "keys of TLS may be of OpenSSL's slowest groups, which take tenths of a second:"
         " it is another one",
         "sessions resume in this process only: it is another one",
     ]
@@ -587,8 +587,7 @@ def test_groups_that_a_client_may_use(
     contexts.take(Keyring((maker.pair("a.example", rsa=True),)))
     served = contexts.find("a.example")
     assert served is not None
-    calls = openssl()
-    calls.limit_groups(calls.pointer(client), group.encode())
+    openssl().set_groups(openssl().pointer(client), group.encode())
     client.maximum_version = ssl.TLSVersion[version]
     if serves:
         assert shake(served, client, "a.example")

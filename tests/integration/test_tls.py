@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -47,7 +48,11 @@ class Echo:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with closing(sock), sock.makefile("rb") as file:
+        with closing(sock), contextlib.suppress(ConnectionError):
+            self._talk(sock)
+
+    def _talk(self, sock: socket.socket) -> None:
+        with sock.makefile("rb") as file:
             while True:
                 head = b""
                 while not head.endswith(b"\r\n\r\n"):
