@@ -1,7 +1,7 @@
 """Shows the proxy's requests and replies to hooks, and applies what hooks change.
 
 Hooks see objects of :mod:`slardar.hooks.objects`, which have no reference to the proxy's
-objects.  Only this module knows both kinds.  It applies the changes of a hook once the hook
+objects, but for the facts of TLS, which nobody changes.  Only this module knows both kinds.  It applies the changes of a hook once the hook
 has ended well.
 """
 
