@@ -177,14 +177,18 @@ def _read(path: str) -> str:
 
 def blocks(text: str, kind: str) -> str:
     """The blocks of a PEM text whose kind ends with ``kind``."""
-    lines: list[str] = []
-    inside = False
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped.startswith("-----BEGIN ") and stripped.endswith(f"{kind}-----"):
-            inside = True
-        if inside:
-            lines.append(stripped)
-        if stripped.startswith("-----END "):
-            inside = False
-    return "\n".join(lines) + "\n"
+    found = []
+    at = 0
+    while (at := text.find("-----BEGIN ", at)) >= 0:
+        line = text.rfind("\n", 0, at) + 1
+        title = text.find("\n", at)
+        end = text.find("-----END ", title)
+        # One that is cut off is kept, for OpenSSL to refuse.
+        end = len(text) if title < 0 or end < 0 else text.find("-----", end + 9) + 5
+        if text[at:title].rstrip().endswith(f"{kind}-----") and not text[line:at].strip():
+            found.append(text[at:end])
+        at = end
+    made = "\n".join(found) + "\n"
+    if "\r" in made or " \n" in made or "\n " in made or "\t" in made:
+        made = "\n".join(line.strip() for line in made.splitlines()) + "\n"
+    return made

@@ -22,11 +22,13 @@ from slardar.config import (
     Health,
     History,
     Hooks,
+    Hsts,
     Limits,
     Metrics,
     Settings,
     Timeouts,
     Tls,
+    TlsAcme,
     TlsCertificate,
     TlsClient,
     Tracing,
@@ -69,7 +71,10 @@ WORKS = {
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
     Tracing: ("otlp", "sample", "service"),
-    Tls: ("certificates", "default", "min_version", "ciphers", "client"),
+    Tls: ("certificates", "default", "min_version", "ciphers", "client", "acme", "redirect",
+          "hsts"),
+    Hsts: ("max_age", "subdomains", "preload"),
+    TlsAcme: ("hosts", "email", "directory", "ca"),
     TlsCertificate: ("cert", "key", "folder", "client"),
     TlsClient: ("verify", "ca"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
@@ -109,8 +114,6 @@ CALLED = {
 
 #: Settings that are refused because their feature does not exist yet, with a good value.
 LATER_SETTINGS = {
-    "tls.acme": {"email": "a@example.com"},
-    "tls.redirect": True,
     "streams": {},
 }
 

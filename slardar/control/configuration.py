@@ -21,10 +21,10 @@ The file is long, because the steps of a change are read as one text.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
+from msgspec import structs
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -212,6 +212,39 @@ class Configuration:
         changed then.  Fails with ApplyError if the change is stored but not served.
         """
         return defer.ensureDeferred(self._change(prepare, who, wait, condition))
+
+    def keep_values(
+        self, prepare: Callable[[StoredState], Sequence[Value]], who: str
+    ) -> defer.Deferred[None]:
+        """Store values of kind ``acme``, of which nothing is served and no version is made.
+
+        ``prepare`` gets what the store holds, and returns the values; nothing is stored if there
+        are none.  Fails as :meth:`change` does, and then nothing is stored: with ConflictError if
+        another node has written one of the values meanwhile.
+        """
+        return defer.ensureDeferred(self._keep_values(prepare, who))
+
+    async def _keep_values(
+        self, prepare: Callable[[StoredState], Sequence[Value]], who: str
+    ) -> None:
+        await self._lock.acquire()
+        try:
+            self._handover.check()
+            held, now = self.held, self.clock()
+            changes = [Change(one.kind, one.name, one.value, who, now) for one in prepare(held)]
+            if not changes:
+                return
+            try:
+                revision = await self.store.commit(held.revision, changes, held.version)
+            except StoreError as error:
+                self._trouble.refused(str(error))
+                raise
+            self._others.committed()
+            self.held = held.after(changes, held.version, revision)
+            self._trouble.over()
+            self._keep()
+        finally:
+            self._lock.release()
 
     async def change_checked(
         self,
@@ -406,18 +439,45 @@ class Configuration:
         """Store and serve ``state`` in the place of the state that the store holds.  All
         differences are one new version; fires with ``None`` if there are none.
 
-        The version and the revision of ``state`` do not matter, nor what it has of the file.
+        The version and the revision of ``state`` do not matter, nor what it has of the file, nor
+        what holds private keys: certificates stay as they are.
         ``reason`` is stored with the differences, and then there is a new version even without any.
         Fails as other changes do.  If any part that differs cannot be served, it fails with
         ConfigError and nothing has changed.
         """
 
         def prepare(checks: Checks) -> Next:
-            values = differences(self.held, state)
+            held = self.held
+            wanted = structs.replace(state, certificates=held.certificates, acme=held.acme)
+            values = differences(held, wanted)
             if reason is not None:
                 values.insert(0, reason)
             if not values:
                 raise NothingChanged
+            return self._change_to(self._desired(self.settings, wanted), values, checks)
+
+        made = self.change_checked(prepare, who, wait, condition)
+        return defer.ensureDeferred(or_none(made))
+
+    def take_values(
+        self,
+        wanted: Callable[[], list[Value]],
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> defer.Deferred[Receipt | None]:
+        """Store and serve some values.  All are one new version; fires with ``None`` if there are
+        none.
+
+        ``wanted`` gives them when it is the turn of this change, perhaps again and again.  Fails
+        with what it raises, and as :meth:`take_desired` does.
+        """
+
+        def prepare(checks: Checks) -> Next:
+            values = wanted()
+            if not values:
+                raise NothingChanged
+            state = self.held.after(values, self.held.version, self.held.revision)
             return self._change_to(self._desired(self.settings, state), values, checks)
 
         made = self.change_checked(prepare, who, wait, condition)
@@ -479,7 +539,7 @@ class Configuration:
                 if service is None:
                     snapshot = snapshot.with_upstream(upstream)
                 else:
-                    service = msgspec.structs.replace(service, tls=upstream.tls)
+                    service = structs.replace(service, tls=upstream.tls)
                     snapshot = snapshot.with_service(service, upstream)
             if not changed:
                 raise NothingChanged
@@ -521,13 +581,13 @@ class Configuration:
             again,
         )
 
-    def settled(self, value: Value) -> Next:
-        """The change to this value, with whatever is in use after it, as after a start: a name that
-        an upstream has left may be that of a service."""
-        state = self.held.after([value], self.held.version, self.held.revision)
+    def settled(self, *values: Value) -> Next:
+        """The change to these values, with whatever is in use after it, as after a start: a name
+        that an upstream has left may be that of a service."""
+        state = self.held.after(values, self.held.version, self.held.revision)
         desired = self._desired(self.settings, state)
         snapshot = desired.snapshot(self.snapshot.version + 1)
-        return Next([value], snapshot, desired.changed(self.snapshot), failed=desired.failed)
+        return Next(values, snapshot, desired.changed(self.snapshot), failed=desired.failed)
 
     def _change_to(
         self,

@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from slardar.config import Settings
 from slardar.errors import ConfigError
+from slardar.model.acme import read_challenges
 from slardar.model.change import TO_FILE, StoredState, Value, is_same
 from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook, written
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
@@ -27,6 +28,7 @@ from slardar.model.service import Service, parse_service
 from slardar.model.setting import settings_in_use
 from slardar.model.shown import HIDDEN, hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
+from slardar.model.tls import Pair, written_pair
 
 __all__ = [
     "Desired",
@@ -45,6 +47,9 @@ T = TypeVar("T")
 #: Upstreams of which each costs less than to make the whole anew.
 _FEW = 5
 
+#: The beginning of the key paths of certificates.
+_CERTIFICATES = "certificates."
+
 _NOTHING = Snapshot.build(0, {}, (), None)
 
 
@@ -59,6 +64,8 @@ class Desired(Struct, frozen=True):
     hooks: Mapping[HookKey, Hook]
     #: As :attr:`Snapshot.settings` has them.
     settings: Mapping[str, str]
+    #: It has the certificates of the store, and what CAs are answered.
+    certified: Snapshot
     #: The parts of the state that cannot be read: why, in one line, by key path.
     failed: Mapping[str, str]
 
@@ -72,14 +79,14 @@ class Desired(Struct, frozen=True):
             self.hooks,
             self.services,
             self.settings,
-        )
+        ).certified_as(self.certified)
 
     def snapshot_after(self, served: Snapshot, version: int) -> Snapshot:
         """The same, made from the present configuration if little differs, which is cheaper."""
         changed = self.changed(served)
-        if not changed or len(changed) > _FEW or not self._differs_in_upstreams_only(served):
+        if len(changed) > _FEW or not self._is_like(served):
             return self.snapshot(version)
-        snapshot = served
+        snapshot = served.certified_as(self.certified)
         for name in changed:
             upstream = self.upstreams.get(name)
             if upstream is None:
@@ -110,9 +117,15 @@ class Desired(Struct, frozen=True):
 
     def is_served(self, served: Snapshot) -> bool:
         """Whether there is no difference at all."""
-        return self._differs_in_upstreams_only(served) and not self.changed(served)
+        return (
+            self.certified.certificates is served.certificates
+            and self.certified.challenges is served.challenges
+            and self._is_like(served)
+            and not self.changed(served)
+        )
 
-    def _differs_in_upstreams_only(self, served: Snapshot) -> bool:
+    def _is_like(self, served: Snapshot) -> bool:
+        """Whether nothing differs but upstreams, certificates and what CAs are answered."""
         return (
             self.services is served.services
             and self.routes is served.routes
@@ -179,6 +192,7 @@ def read_desired(
         routes = served.routes
     hooks = reader.read_hooks(state)
     values = reader.read_settings(settings, state)
+    certificates = reader.read_certificates(state)
     return Desired(
         upstreams,
         same_or(served.services, services),
@@ -186,6 +200,7 @@ def read_desired(
         settings.default_upstream,
         hooks,
         values,
+        reader.certified(state, certificates),
         reader.failed,
     )
 
@@ -373,6 +388,39 @@ class _StateReader:
         known = self._served.services.get(service.name)
         return service if known is None or not known.same_as(service) else known
 
+    def read_certificates(self, state: StoredState) -> Mapping[str, Pair]:
+        """The certificates of a state.  If none differs, it is the mapping that is served."""
+        known, held = self._served.certificates, self._held.certificates
+        failed = {where for where in self._known_failed if where.startswith(_CERTIFICATES)}
+        broken = self.broken_names("certificates", state)
+        if state.certificates is held and not failed and not broken:
+            return known
+        found: dict[str, Pair] = {}
+        for name in broken:
+            if name in known:
+                found[name] = known[name]
+        for name, value in state.certificates.items():
+            where = f"{_CERTIFICATES}{name}"
+            pair: Pair | None = known.get(name)
+            if pair is None or value is not held.get(name) or where in failed:
+                # Imported here: a process without TLS does not pay for it.
+                from slardar.control import stored_pairs
+
+                parse = partial(stored_pairs.parse_pair, name, where=where)
+                pair = self._read(where, value, held.get(name), pair, parse)
+            if pair is not None:
+                found[name] = pair
+        return same_or(known, found)
+
+    def certified(self, state: StoredState, certificates: Mapping[str, Pair]) -> Snapshot:
+        """What is served, with these certificates and with what CAs are to be answered."""
+        found = self._served
+        if certificates is not found.certificates:
+            found = found.with_certificates(certificates)
+        challenges, failed = read_challenges(state.acme, found.challenges)
+        self.failed.update((f"acme.{name}", f"acme.{name}: {why}") for name, why in failed.items())
+        return found if challenges is found.challenges else found.with_challenges(challenges)
+
     def leave_out(self, section: str, name: str, other: str) -> None:
         """Note that a name cannot have its value in this section, for it is something else."""
         self.failed[f"{section}.{name}"] = (
@@ -441,6 +489,9 @@ def served_state(state: StoredState, served: Snapshot, failed: Mapping[str, str]
             values.append(
                 Value("setting", name, None if text is None else msgspec.json.decode(text))
             )
+        elif section == "certificates":
+            pair = served.certificates.get(name)
+            values.append(Value("certificate", name, None if pair is None else written_pair(pair)))
     found = state.after(values, state.version, state.revision) if values else state
     return structs.replace(found, broken={}) if found.broken else found
 

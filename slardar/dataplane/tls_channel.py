@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Any, Final, final
+from typing import Final, final
 
 from slardar.dataplane.client_hello import (
     INTERNAL_ERROR,
@@ -21,29 +21,18 @@ from slardar.dataplane.client_hello import (
 )
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sealed_channel import BEFORE, CLEAR, OPEN, SHAKING, SealedChannel, reason_of
-from slardar.dataplane.tls_contexts import TlsContexts
+from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelProtocol
-from slardar.http1.tls import TlsFacts
+from slardar.http1.tls import TlsFacts, subject_of
 from slardar.model.listener import ListenerSpec
-from slardar.model.tls import ALPN_HTTP
+from slardar.model.tls import ALPN_ACME, ALPN_HTTP
 
-__all__ = ["TlsChannel", "subject_of"]
+__all__ = ["TlsChannel"]
 
 _HTTP: Final = ALPN_HTTP.encode("ascii")
-#: Names of a subject's parts: of RFC 4514 3, and the usual one for an address of e-mail.
-_SHORT: Final = {
-    "commonName": "CN",
-    "countryName": "C",
-    "domainComponent": "DC",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "stateOrProvinceName": "ST",
-    "streetAddress": "STREET",
-    "userId": "UID",
-}
-_ESCAPED: Final = frozenset(b'"+,;<>\\=')
+#: What a CA offers that asks by TLS-ALPN-01: nothing else (RFC 8737 3).
+_ACME: Final = (ALPN_ACME.encode("ascii"),)
 
 
 @final
@@ -52,7 +41,9 @@ class TlsChannel(SealedChannel):
 
     __slots__ = (
         "_contexts",
+        "_former",
         "_fresh",
+        "_is_challenge",
         "_listener",
         "_name",
         "_policy",
@@ -75,6 +66,10 @@ class TlsChannel(SealedChannel):
         self._fresh = b""
         self._name = ""
         self._policy: object = None
+        #: What serves the client, if its ticket is of the former keys.
+        self._former: Served | None = None
+        #: The client is a CA that asks by TLS-ALPN-01.
+        self._is_challenge = False
 
     # The handshake.
 
@@ -102,24 +97,48 @@ class TlsChannel(SealedChannel):
             return
         self._reader = None
         self._name = hello.name
-        if hello.protocols and _HTTP not in hello.protocols:
+        self._is_challenge = hello.protocols == _ACME
+        if hello.protocols and not self._is_challenge and _HTTP not in hello.protocols:
             self._refuse(NO_APPLICATION_PROTOCOL, "the client speaks no HTTP/1.1")
             return
+        contexts = self._contexts
         try:
-            served = self._contexts.find(hello.name)
+            if self._is_challenge:
+                served = contexts.challenge(hello.name)
+            else:
+                served = contexts.find(hello.name, self._listener)
         except (OSError, ValueError) as error:
             self._refuse(INTERNAL_ERROR, f"the certificate cannot be used: {reason_of(error)}")
+            return
+        if served is None and self._is_challenge:
+            self._refuse(NO_APPLICATION_PROTOCOL, f"no CA is expected to ask for {hello.name!r}")
             return
         if served is None:
             about = f"no certificate is for {hello.name!r}" if hello.name else "it names no server"
             self._refuse(UNRECOGNIZED_NAME, about)
             return
         self._policy = served.policy
+        if hello.ticket and hello.ticket == served.former_name:
+            self._former = served
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = served.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(reader.raw)
         self._state = SHAKING
+
+    def _step(self) -> None:
+        """See the base."""
+        former, self._former = self._former, None
+        if former is None:
+            self._ssl.do_handshake()
+            return
+        # This step opens the ticket.  What is sealed in the steps behind it is sealed with the
+        # keys of now.
+        former.use_former_keys()
+        try:
+            self._ssl.do_handshake()
+        finally:
+            former.use_own_keys()
 
     def _refuse(self, description: int, reason: str) -> None:
         """Refuse a hello with an alert."""
@@ -138,8 +157,19 @@ class TlsChannel(SealedChannel):
 
     def _shaken(self) -> None:
         """See the base."""
-        subject = subject_of(self._ssl.getpeercert() or {})
-        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy)
+        if self._is_challenge:
+            # The CA has seen what it wanted to see.
+            self._shut_down()
+            self._lose("a CA has checked the name")
+            return
+        try:
+            subject = subject_of(self._ssl.getpeercert() or {})
+        except ValueError:
+            # A CA has signed names that are no text.
+            self._state = SHAKING
+            self._fail("the client's certificate cannot be read")
+            return
+        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy, self._ssl)
 
     def _fail(self, reason: str) -> None:
         """See the base.  A handshake that has failed is told."""
@@ -159,28 +189,3 @@ class TlsChannel(SealedChannel):
     def is_quiet(self) -> bool:
         """See the base.  A client in the middle of a handshake is about to ask something."""
         return self._state != SHAKING and not self._waits and super().is_quiet()
-
-
-def subject_of(certificate: dict[str, Any]) -> bytes:
-    """The subject of a certificate, of which Python's ``getpeercert`` has told, as a text of
-    RFC 4514: ``CN=client,O=Example``.  Empty for none.
-
-    All bytes are printable ASCII, so it may stand in a header.
-    """
-    parts = []
-    for names in reversed(certificate.get("subject", ())):
-        parts.append(b"+".join(_attribute(name, value) for name, value in names))
-    return b",".join(parts)
-
-
-def _attribute(name: str, value: str) -> bytes:
-    escaped = b"".join(
-        b"\\%02X" % byte if not 32 <= byte < 127 else b"\\" + bytes((byte,)) if byte in _ESCAPED
-        else bytes((byte,))
-        for byte in value.encode("utf-8", "replace")
-    )  # fmt: skip
-    if escaped[:1] in (b" ", b"#"):
-        escaped = b"\\" + escaped
-    if escaped[-1:] == b" ":
-        escaped = escaped[:-1] + b"\\ "
-    return _SHORT.get(name, name).encode("ascii", "replace") + b"=" + escaped

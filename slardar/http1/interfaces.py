@@ -751,6 +751,10 @@ class PlaneBase:
         #: The networks whose word about the clients of requests is believed.  Another object
         #: when they change: connections look up their peer anew then.
         self.trusted: Networks = Networks()
+        #: Requests without TLS are sent to https where :meth:`https_place` has a place.
+        self.redirects: bool = False
+        #: The line of Strict-Transport-Security for replies over TLS; empty for none.
+        self.hsts: bytes = b""
         #: Servers get ``Forwarded`` (RFC 7239).
         self.sends_forwarded: bool = False
         #: Who is told of the end of every request.
@@ -759,6 +763,9 @@ class PlaneBase:
         self.spare_records: list[RequestRecord] = []
         #: No more requests than those under way are wanted from the clients there are.
         self.draining: bool = False
+        #: What CAs that ask by HTTP-01 are answered, by the target of the request; ``None`` if
+        #: none is expected.
+        self.challenges: dict[bytes, bytes] | None = None
         #: Requests under way.  An exchange counts itself, in and out.
         self.exchanges: int = 0
         # The defaults of ``limits`` (bytes, but for the number of headers) ...
@@ -809,10 +816,19 @@ class PlaneBase:
         """A request was answered without a server."""
         raise NotImplementedError
 
-    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
-        """Whether clients must show another certificate for ``host`` than was asked of this
-        one."""
+    def is_misdirected(self, tls: TlsFacts, host: str, listener: ListenerSpec) -> bool:
+        """Whether clients of ``listener`` must show another certificate for ``host`` than was
+        asked of this one."""
         return False
+
+    def has_certificate(self, host: str) -> bool:
+        """Whether clients that ask for ``host`` get a certificate that is for it."""
+        return False
+
+    def https_place(self, downstream: Downstream, request: Request) -> bytes:
+        """The URL by which a request without TLS is to be sent again with TLS; empty if its
+        host is not served with TLS."""
+        return b""
 
     def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
         """A connection of ``listener`` is closed without a reply, before it became a client's.

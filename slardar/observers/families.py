@@ -152,6 +152,14 @@ FAMILIES: tuple[Family, ...] = (
         "more than 0: changes are not seen",
     ),
     Family(
+        "certificate_expiry_seconds",
+        "gauge",
+        ("name",),
+        "When a certificate for clients expires, in seconds since 1970; name is its name in the"
+        " store, or its file.",
+        "`slardar_certificate_expiry_seconds - time()` under 1209600 (14 days): it is not renewed",
+    ),
+    Family(
         "workers",
         "gauge",
         ("state",),

@@ -28,7 +28,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
-from slardar.model.tls import Challenges, Keyring, Pair, ServerTls
+from slardar.model.tls import Challenges, Keyring, Pair, ServerTls, TicketKeys
 from slardar.observers.counted import Counted, Present
 from slardar.observers.spans import Spans
 
@@ -53,18 +53,21 @@ __all__ = [
     "SuspendHook",
     "TakeKeyring",
     "TakeSettings",
+    "TakeTickets",
     "ToWorker",
     "Told",
     "UpstreamReport",
     "Verdicts",
     "Whole",
     "WorkerSocket",
+    "changed_keyring",
     "decode_answer",
     "decode_from_worker",
     "decode_to_worker",
     "decode_whole",
     "delta",
     "encode",
+    "keyring_change",
     "lean_settings",
     "raw",
     "whole",
@@ -155,6 +158,8 @@ class Begin(Struct, tag="begin", frozen=True):
     count: int = 1
     #: The certificates for clients, and their keys.
     keyring: Keyring = Keyring()
+    #: What session tickets are sealed with; ``None``: each worker has keys of its own.
+    tickets: TicketKeys | None = None
 
 
 class Delta(Struct, tag="delta", frozen=True):
@@ -201,9 +206,20 @@ class TakeSettings(Struct, tag="settings", frozen=True):
 
 
 class TakeKeyring(Struct, tag="keyring", frozen=True):
-    """Use these certificates for handshakes from now on."""
+    """Use other certificates for handshakes from now on: there may be ten thousand, of which one
+    has changed."""
 
+    #: How many pairs the worker has, and the places of those that are no more.
+    count: int
+    gone: tuple[int, ...]
+    #: With the pairs that are new, which come behind the others.
     keyring: Keyring
+
+
+class TakeTickets(Struct, tag="tickets", frozen=True):
+    """Seal session tickets with these keys from now on."""
+
+    tickets: TicketKeys | None
 
 
 class Reopen(Struct, tag="reopen", frozen=True):
@@ -346,6 +362,7 @@ ToWorker = (
     | SuspendHook
     | TakeSettings
     | TakeKeyring
+    | TakeTickets
     | Reopen
     | Verdicts
     | Addresses
@@ -409,10 +426,9 @@ def lean_settings(settings: Settings) -> Settings:
     """The settings that a worker needs.
 
     Upstreams, routes and settings of hooks are left out, because they come in the snapshot;
-    services, because the director follows them; the store's URL, because it is a secret; ``tls``,
-    because certificates come by themselves.  Of the
-    tokens, the hashes of admins' stay, without who has them: requests may bring one of these
-    tokens.
+    services, because the director follows them; the store's URL, because it is a secret; the
+    files in ``tls``, because certificates come by themselves.  Of the tokens, the hashes of
+    admins' stay, without who has them: requests may bring one of these tokens.
     """
     tokens = tuple(
         structs.replace(one, name="admin")
@@ -428,7 +444,7 @@ def lean_settings(settings: Settings) -> Settings:
         settings={},
         store="",
         control=control,
-        tls=Tls(),
+        tls=Tls(redirect=settings.tls.redirect, hsts=settings.tls.hsts),
     )
 
 
@@ -475,6 +491,26 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
         None if snapshot.challenges is base.challenges else snapshot.challenges,
         texts,
     )
+
+
+def keyring_change(before: Keyring, after: Keyring) -> TakeKeyring:
+    """The message that leads a worker from one keyring to another.  A pair that has not changed
+    must be the same object in both."""
+    kept, known = {id(pair) for pair in after.pairs}, {id(pair) for pair in before.pairs}
+    return TakeKeyring(
+        len(before.pairs),
+        tuple(place for place, pair in enumerate(before.pairs) if id(pair) not in kept),
+        structs.replace(after, pairs=tuple(one for one in after.pairs if id(one) not in known)),
+    )
+
+
+def changed_keyring(before: Keyring, change: TakeKeyring) -> Keyring:
+    """The keyring to which a change leads.  Raises ValueError if it was made for another one."""
+    if change.count != len(before.pairs):
+        raise ValueError(f"expected {change.count} certificates, have {len(before.pairs)}")
+    gone = set(change.gone)
+    kept = (pair for place, pair in enumerate(before.pairs) if place not in gone)
+    return structs.replace(change.keyring, pairs=(*kept, *change.keyring.pairs))
 
 
 def _changed(

@@ -552,7 +552,7 @@ def test_new_keys_without_end(kit: Kit, poller: Poller) -> None:
     server.until(lambda: server.data == b"request")
     new_keys(server, 3000)
     pump(poller, lambda: channel.closed)
-    assert protocol.events[-1] == ("lost", "TLS: too many messages without content")
+    assert protocol.events[-1] == ("lost", "TLS: too much without data")
 
 
 def new_keys(server: Far, count: int) -> None:

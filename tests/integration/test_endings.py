@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import socket
 import subprocess
 import threading
 import time
@@ -20,7 +19,6 @@ from tests.certificates import Authority
 from tests.dataplane.test_hooks import engine_of
 from tests.hooks.kit import hook, hooks
 from tests.integration.sockets import (
-    Client,
     Connection,
     Origin,
     Served,
@@ -58,10 +56,10 @@ def origin(
         one.stop()
 
 
-async def _serving(limits: Limits, **timeouts: Any) -> Served:
+async def _serving(folder: Path | None, limits: Limits, **timeouts: Any) -> Served:
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
-    served = Served(reactor, limits, Timeouts(**timeouts))
+    served = Served(reactor, limits, Timeouts(**timeouts), folder=folder)
     engine_of(
         served.plane,
         {
@@ -77,19 +75,25 @@ async def _serving(limits: Limits, **timeouts: Any) -> Served:
     return served
 
 
+@pytest.fixture(params=["plain", "tls"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """Where certificates are made for clients with TLS; ``None`` for those without."""
+    return tmp_path if request.param == "tls" else None
+
+
 @pytest_twisted.async_yield_fixture
-async def served() -> AsyncIterator[Served]:
+async def served(folder: Path | None) -> AsyncIterator[Served]:
     """A data plane with the default timeouts, whose limit of bodies is a megabyte."""
-    served = await _serving(Limits(body=1_000_000))
+    served = await _serving(folder, Limits(body=1_000_000))
     yield served
     await served.end()
 
 
 @pytest_twisted.async_yield_fixture
-async def hasty() -> AsyncIterator[Served]:
+async def hasty(folder: Path | None) -> AsyncIterator[Served]:
     """A data plane with short timeouts."""
     served = await _serving(
-        Limits(body=1_000_000), linger=0.5, read=1, client_body=20, client_header=20
+        folder, Limits(body=1_000_000), linger=0.5, read=1, client_body=20, client_header=20
     )
     yield served
     await served.end()
@@ -153,7 +157,7 @@ def _moment() -> None:
 
 def _round(served: Served, way: Way, path: str, host: str) -> str:
     """Make one connection; returns what was wrong with the replies, or an empty text."""
-    with Client(served.address, 8192 if path != "/small" else 0) as client:
+    with served.client(8192 if path != "/small" else 0) as client:
         lines = [f"GET {path} HTTP/{way.version}", f"Host: {host}"]
         if way.close:
             lines.append("Connection: close")
@@ -165,7 +169,7 @@ def _round(served: Served, way: Way, path: str, host: str) -> str:
             if way.later and way.behind:
                 client.send(way.behind)
             if way.ends:
-                client.sock.shutdown(socket.SHUT_WR)
+                client.end()
         except OSError:
             pass  # the end may come first; the bytes before it count
         try:
@@ -187,7 +191,11 @@ def test_no_reply_is_lost(served: Served, origin: MakeOrigin, way: str) -> None:
     """However a connection ends, each reply arrives whole, with an end in order after it."""
     served.put("up", origin(_answering))
     wrong: list[str] = []
-    rounds = [("/small", "up")] * 100 + [("/large", "up"), ("/chunks", "up")] * 6
+    # A handshake takes a while.
+    rounds = [("/small", "up")] * (30 if served.has_tls else 100) + [
+        ("/large", "up"),
+        ("/chunks", "up"),
+    ] * 6
     rounds += [("/small", "hooked"), ("/small", "nobody")] * 15
     for path, host in rounds:
         if fault := _round(served, WAYS[way], path, host):
@@ -216,13 +224,13 @@ def test_tunnel_ends_behind_its_bytes(served: Served, origin: MakeOrigin) -> Non
             connection.reset()
             return
         if "/ends" in head[0]:
-            connection.sock.shutdown(socket.SHUT_WR)
+            connection.end()
         connection.origin.paths.append(str(len(connection.rest())))
 
     server = origin(upgraded)
     served.put("up", server)
     for path in ("/breaks", "/ends", "/waits") * 10:
-        with Client(served.address, 8192) as client:
+        with served.client(8192) as client:
             client.ask(path, "up", "GET", "Connection: Upgrade", "Upgrade: x")
             assert client.line_block()
             got = client.exactly(1)
@@ -230,7 +238,7 @@ def test_tunnel_ends_behind_its_bytes(served: Served, origin: MakeOrigin) -> Non
             _moment()
             if path != "/breaks":
                 client.send(LARGE)
-                client.sock.shutdown(socket.SHUT_WR)
+                client.end()
             assert len(got + client.rest()) == size
     wait_for(lambda: server.paths.count(str(len(LARGE))) == 20)
     wait_for(lambda: served.statistic("tunnels") == 0)
@@ -319,11 +327,11 @@ def test_refused_upload_by_curl(
     upload = tmp_path / "upload"
     with upload.open("wb") as file:
         file.truncate(40_000_000)
-    url = f"http://{served.address[0]}:{served.address[1]}/in"
+    url = served.curl_words("/in")
     header = ["-H", f"Host: {host}", "-H", "Expect: 100-continue" if expect else "Expect:"]
     write = ["-s", "-S", "-w", "%{http_code} %{size_upload}", "-o", "/dev/null"]
     done = subprocess.run(
-        ["curl", *write, *header, "--expect100-timeout", "20", "-T", str(upload), url],
+        ["curl", *write, *header, "--expect100-timeout", "20", "-T", str(upload), *url],
         capture_output=True,
         text=True,
         timeout=60,
@@ -440,7 +448,7 @@ def test_no_reply_is_no_byte(served: Served, origin: MakeOrigin) -> None:
     for host in ("silent", "up"):
         clients[host] = served.client()
         clients[host].ask("/", host)
-        clients[host].sock.shutdown(socket.SHUT_WR)
+        clients[host].end()
     # The other client shows that the time for a probing byte has come.
     assert clients["up"].exactly(1) == b"H"
     gate.set()

@@ -16,7 +16,7 @@ from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
-from slardar.model.tls import Challenges, Pair, ServerTls
+from slardar.model.tls import Challenges, ClientPolicy, Keyring, Pair, ServerTls
 from slardar.workers import messages
 from slardar.workers.messages import Done, Report, ServerReport, Verdicts
 from tests.hooks.kit import code, hook, hooks
@@ -337,3 +337,26 @@ def test_files_of_tls_travel_once() -> None:
         for one in secured:
             assert arrived[one.name].tls == one.tls
             assert arrived[one.name].server_tls == one.server_tls
+
+
+def test_keyring_travels_as_what_has_changed() -> None:
+    """One of ten thousand certificates is one message of its size."""
+
+    def pair(source: str) -> Pair:
+        return Pair(source, f"cert {source}", "key", (source,), "ec", 0)
+
+    a, b, c, d = (pair(source) for source in "abcd")
+    before = Keyring((a, b, c))
+    after = Keyring((d, c, a), "x", policies=(ClientPolicy("require", "ca"),))
+    data = messages.encode(messages.keyring_change(before, after))
+    assert b"cert d" in data
+    for source in "abc":
+        assert f"cert {source}".encode() not in data
+    told = messages.decode_to_worker(data)
+    assert isinstance(told, messages.TakeKeyring)
+    taken = messages.changed_keyring(before, told)
+    # What was there comes first, so both sides have the same order.
+    assert taken.pairs == (a, c, d)
+    assert (taken.default, taken.policies) == ("x", after.policies)
+    with pytest.raises(ValueError, match="expected 3 certificates, have 1"):
+        messages.changed_keyring(Keyring((a,)), told)
