@@ -26,7 +26,7 @@ from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelProtocol
 from slardar.http1.tls import TlsFacts
 from slardar.model.listener import ListenerSpec
-from slardar.model.tls import ALPN_ACME, ALPN_HTTP
+from slardar.model.tls import ALPN_ACME, ALPN_HTTP, ClientPolicy
 
 __all__ = ["TlsChannel", "subject_of"]
 
@@ -78,7 +78,7 @@ class TlsChannel(SealedChannel):
         #: What came of the hello and was not looked at.
         self._fresh = b""
         self._name = ""
-        self._policy: object = None
+        self._policy: ClientPolicy | None = None
         #: What serves the client, if its ticket is of the former keys.
         self._former: Served | None = None
         #: The client is a CA that asks by TLS-ALPN-01.
@@ -139,17 +139,16 @@ class TlsChannel(SealedChannel):
         self._incoming.write(reader.raw)
         self._state = SHAKING
 
-    def _step(self) -> None:
+    def _step(self) -> bool:
         """See the base."""
         former, self._former = self._former, None
         if former is None:
-            self._ssl.do_handshake()
-            return
+            return super()._step()
         # This step opens the ticket.  What is sealed in the steps behind it is sealed with the
         # keys of now.
         former.use_former_keys()
         try:
-            self._ssl.do_handshake()
+            return super()._step()
         finally:
             former.use_own_keys()
 
@@ -175,8 +174,10 @@ class TlsChannel(SealedChannel):
             self._shut_down()
             self._lose("a CA has checked the name")
             return
-        subject = subject_of(self._ssl.getpeercert() or {})
-        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy)
+        policy, subject = self._policy, b""
+        if policy is not None and policy.verify != "none":
+            subject = subject_of(self._ssl.getpeercert() or {})
+        self.tls = TlsFacts(self._engine.version(), self._name, subject, policy)
 
     def _fail(self, reason: str) -> None:
         """See the base.  A handshake that has failed is told."""
