@@ -26,11 +26,11 @@ from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelProtocol
 from slardar.http1.tls import TlsFacts, subject_of
 from slardar.model.listener import ListenerSpec
-from slardar.model.tls import ALPN_ACME, ALPN_HTTP, ClientPolicy
+from slardar.model.tls import ALPN_ACME, ALPN_CLIENTS, ClientPolicy
 
 __all__ = ["TlsChannel"]
 
-_HTTP: Final = ALPN_HTTP.encode("ascii")
+_HTTP: Final = frozenset(name.encode("ascii") for name in ALPN_CLIENTS)
 #: What a CA offers that asks by TLS-ALPN-01: nothing else (RFC 8737 3).
 _ACME: Final = (ALPN_ACME.encode("ascii"),)
 
@@ -98,7 +98,7 @@ class TlsChannel(SealedChannel):
         self._reader = None
         self._name = hello.name
         self._is_challenge = hello.protocols == _ACME
-        if hello.protocols and not self._is_challenge and _HTTP not in hello.protocols:
+        if hello.protocols and not self._is_challenge and _HTTP.isdisjoint(hello.protocols):
             self._refuse(NO_APPLICATION_PROTOCOL, "the client speaks no HTTP/1.1")
             return
         contexts = self._contexts
