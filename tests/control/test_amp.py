@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 from twisted.internet import defer
@@ -152,6 +153,8 @@ ROUTES = [{"host": "b", "upstream": "a"}]
 CASES = [
     Case("status"),
     Case("metrics"),
+    Case("overview", {}, None, {"index": True, "upstream": ["a", "none"]}),
+    Case("overview", {}, None, {"upstream": ["a"] * 101}),
     Case("upstreams"),
     Case("openapi"),
     Case("upstream", A),
@@ -230,7 +233,7 @@ def over_http(web: WebClient, case: Case) -> tuple[int, Any]:
         name: int(value) if isinstance(value, bool) else value
         for name, value in case.parameters.items()
     }
-    query = "&".join(f"{name}={value}" for name, value in texts.items())
+    query = urlencode(texts, doseq=True)
     reply = web.call(operation.methods[0], f"{path}?{query}" if query else path, case.body)
     # What is no JSON is a text, which a command's answer has as a string.
     is_json = reply.headers["Content-Type"] == "application/json"
