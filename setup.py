@@ -191,6 +191,8 @@ TEST = [
     # Reads and writes PROXY protocol headers, with their checksums.
     "crc32c>=2.3",
     "proxy-protocol>=0.11",
+    # Drives Debian's Chromium.
+    "playwright>=1.49",
     # Its parser reads what slardar's metrics say.
     "prometheus-client>=0.19",
     # Clients and servers for the tests.

@@ -28,6 +28,7 @@ settings.register_profile("steady", deadline=None, derandomize=True, database=No
 settings.load_profile("steady")
 
 if TYPE_CHECKING:
+    from tests.browser import Browser
     from tests.consul_agent import ConsulAgent
 
 TESTS = Path(__file__).resolve().parent
@@ -161,6 +162,16 @@ def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
     agent = ConsulAgent(tmp_path_factory.mktemp("consul") / "one")
     yield agent
     agent.end()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """Chromium, quit after the test."""
+    # Imported late: few test files need it.
+    from tests.browser import Browser
+
+    with Browser(tmp_path) as browser:
+        yield browser
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import re
-import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,6 +15,7 @@ import requests
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
+from tests.browser import PATIENCE, Browser
 from tests.integration.conftest import Start
 from tests.integration.programs import Nginx, Slardar
 
@@ -100,28 +97,6 @@ def pages() -> Iterator[PageServer]:
         thread.join()
 
 
-@contextmanager
-def chromium(folder: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A browser that shows ``url``, with a profile and a log in ``folder``; its processes are
-    a group, and end together."""
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
-    command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    command += ["--disable-sync", "--disable-breakpad", "--disable-dev-shm-usage"]
-    command += ["--no-proxy-server", f"--user-data-dir={folder / 'profile'}", url]
-    with (folder / "chromium.log").open("wb") as log:
-        browser = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield browser
-    finally:
-        try:
-            os.killpg(browser.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        browser.wait()
-
-
 def test_requests_session_keeps_its_connection(tmp_path: Path, start: Start, nginx: Nginx) -> None:
     """Replies, errors and uploads work over one kept connection."""
     slardar = start(Slardar(tmp_path, "--upstream", f"a={nginx.address}")).ready()
@@ -161,7 +136,7 @@ def test_websocket_lives_through_changes(tmp_path: Path, start: Start, echo_port
 
 
 def test_browser_shows_a_page_and_talks(
-    tmp_path: Path, start: Start, echo_port: int, pages: PageServer
+    tmp_path: Path, start: Start, echo_port: int, pages: PageServer, browser: Browser
 ) -> None:
     """Chromium loads a page, which fetches, holds a WebSocket and posts the result; a route
     sends paths of one host to two upstreams."""
@@ -171,16 +146,9 @@ def test_browser_shows_a_page_and_talks(
         assert slardar.call("PUT", f"/upstream/{name}", {"servers": servers})[0] == 200
     routes = [{"path": "/socket", "upstream": "echo"}, {"host": "127.0.0.1", "upstream": "pages"}]
     assert slardar.call("PUT", "/routes", routes)[0] == 200
-    with chromium(tmp_path, slardar.url()) as browser:
-        deadline = time.monotonic() + 60
-        result = None
-        while result is None:
-            try:
-                result = pages.results.get(timeout=0.2)
-            except queue.Empty:
-                log = (tmp_path / "chromium.log").read_text(errors="replace")
-                assert browser.poll() is None, log
-                assert time.monotonic() < deadline, log
+    browser.page().goto(slardar.url())
+    result = pages.results.get(timeout=PATIENCE)
+    assert browser.complaints == []
     assert result == "fetched pages and heard hello"
 
 
