@@ -24,6 +24,8 @@ __all__ = ["COLUMNS", "overview"]
 
 #: What a row of the index holds.
 COLUMNS = ("name", "servers", "up", "requests", "errors", "retries", "bytes_out")
+#: Seconds for which servers are timed after a call that names an upstream.
+_TIMED = 15.0
 #: Lines about things that are wrong, at most.
 _MAX_LINES = 100
 
@@ -37,6 +39,8 @@ async def overview(
     among ``names``, are left out.  With ``has_index`` every upstream has a row.
     """
     plane = actions.plane
+    if wanted:
+        plane.time_servers(_TIMED)
     await in_pieces(plane.collect(), actions.history.turn)
     found = _about_process(actions, names)
     facts: Facts = plane.facts()
@@ -198,3 +202,5 @@ def _add_counts(
             shown["errors"] = _requests(counted.codes)[1]
             shown["kinds"] = dict(counted.failures)
             shown["ejections"] = counted.ejections
+            if counted.buckets:
+                shown["buckets"] = list(counted.buckets)

@@ -52,6 +52,7 @@ __all__ = [
     "SuspendHook",
     "TakeKeyring",
     "TakeSettings",
+    "TimeServers",
     "ToWorker",
     "Told",
     "UpstreamReport",
@@ -205,6 +206,12 @@ class Reopen(Struct, tag="reopen", frozen=True):
     """Open the files of access logs anew."""
 
 
+class TimeServers(Struct, tag="time", frozen=True):
+    """Time the replies of each server for so many seconds from now on."""
+
+    seconds: float
+
+
 class Explain(Struct, tag="explain", frozen=True):
     """Explain where a request would go: a :class:`Told` comes before the answer."""
 
@@ -342,6 +349,7 @@ ToWorker = (
     | TakeSettings
     | TakeKeyring
     | Reopen
+    | TimeServers
     | Verdicts
     | Addresses
     | Explain

@@ -29,7 +29,7 @@ def actions(plane: FakePlane) -> Actions:
     second["servers"][0]["state"] = "drain"
     actions = make_actions(FakeStore(), plane, upstreams={"a": upstream(1, 2), "b": second})
     servers = (
-        ServerCounted("127.0.0.1:1", {200: 5, 503: 2, 0: 1}, {"connect": 3}, 4),
+        ServerCounted("127.0.0.1:1", {200: 5, 503: 2, 0: 1}, {"connect": 3}, 4, (5, *ZEROS)),
         ServerCounted("127.0.0.1:2", {200: 1}),
     )
     codes = {200: 6, 404: 1, 502: 2, 0: 1}
@@ -95,7 +95,17 @@ def test_servers(actions: Actions, plane: FakePlane) -> None:
     assert (first["active"], first["errors"], first["ejections"]) == (3, 3, 4)
     assert first["codes"] == {"200": 5, "503": 2, "0": 1}
     assert first["kinds"] == {"connect": 3}
+    assert first["buckets"] == [5, *ZEROS]
     assert (second["codes"], second["errors"]) == ({"200": 1}, 0)
+    assert "buckets" not in second
+
+
+def test_servers_are_timed_for_those_who_look(actions: Actions, plane: FakePlane) -> None:
+    """Nobody pays for it while no upstream is named."""
+    overview(actions, "?index=1")
+    assert plane.timed == 0
+    overview(actions, "?upstream=a")
+    assert plane.timed == 15
 
 
 def test_too_many_names(actions: Actions) -> None:

@@ -118,6 +118,15 @@ def test_worker_serves_what_it_begins_with(director: Director) -> None:
     assert director.tell(Ping()) == Done(7)
 
 
+def test_worker_times_servers_for_a_while(director: Director) -> None:
+    """As long as the director has said."""
+    director.begin(snapshot(1, upstream("a", 1)))
+    counting = director.plane.observers.counting
+    assert director.plane.clock.now >= counting.timed_until
+    assert director.tell(TimeServers(15.0)) == Done(1)
+    assert counting.timed_until == director.plane.clock.now + 15
+
+
 @pytest.mark.real
 def test_worker_accepts_on_the_sockets_it_inherited(director: Director) -> None:
     """They are in the order of their descriptors; a connection knows its listener."""
