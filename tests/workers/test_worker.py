@@ -32,6 +32,7 @@ from slardar.workers.messages import (
     Listening,
     Ping,
     Report,
+    TimeServers,
     Verdicts,
     WorkerSocket,
 )
