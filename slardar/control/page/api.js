@@ -18,6 +18,8 @@ const LAST_PAUSE = 15000;
 /** Makes calls.  The token is kept here alone, and is gone with the page. */
 export class Api {
   #token = null;
+  /** Ends the pause before a stream is asked for again. */
+  #hurry = () => {};
 
   /** Use this token from now on; `null` for none. */
   login(token) {
@@ -86,9 +88,17 @@ export class Api {
       }
       if (signal.aborted) return;
       told(false);
-      await new Promise((done) => setTimeout(done, pause));
+      await new Promise((done) => {
+        this.#hurry = done;
+        setTimeout(done, pause);
+      });
       pause = Math.min(2 * pause, LAST_PAUSE);
     }
+  }
+
+  /** slardar is there again: ask for a lost stream at once. */
+  hurry() {
+    this.#hurry();
   }
 
   async #read(last, signal, take, began) {

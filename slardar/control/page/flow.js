@@ -5,9 +5,9 @@ import { svg, text } from "./dom.js";
 
 /** Upstreams in the picture, and servers of all of them together, at most. */
 export const MOST = 6;
-const SERVERS = 15;
-const ROW = 26;
-const GAP = 14;
+const SERVERS = 18;
+const ROW = 23;
+const GAP = 11;
 const TOP = 30;
 const BAR = 8;
 /** Pixels of a stream: at least, and of the broadest one. */
@@ -35,8 +35,13 @@ export function drawFlow(picture, summary, model, choose) {
   const rows = layOut(model);
   const height = rows.height;
   const x = isNarrow
-    ? { clients: 0, upstreams: 14, servers: Math.round(width * 0.54) }
-    : { clients: 0, upstreams: Math.round(width * 0.3), servers: Math.round(width * 0.72) };
+    ? { clients: 0, upstreams: 26, leave: Math.round(width * 0.52), servers: Math.round(width * 0.61) }
+    : {
+        clients: 0,
+        upstreams: Math.round(width * 0.2),
+        leave: Math.round(width * 0.2) + Math.min(290, Math.round(width * 0.3)),
+        servers: Math.round(width * 0.74),
+      };
   const end = width;
   const broadest = Math.max(...rows.blocks.map((block) => block.rate ?? 0), 1e-9);
   const thick = (rate) => (rate ? THIN + (BROAD - THIN) * (rate / broadest) : THIN);
@@ -47,7 +52,8 @@ export function drawFlow(picture, summary, model, choose) {
   const middle = (rows.first + rows.last) / 2;
   const entering = rows.blocks.reduce((sum, block) => sum + thick(block.rate), 0);
   let leaving = middle - entering / 2;
-  const room = (from, to) => Math.floor((to - from) / 7);
+  // Characters between two places: a bold one is a little broader.
+  const room = (from, to) => Math.floor((to - from) / (isNarrow ? 6.9 : 7.6));
 
   for (const block of rows.blocks) {
     const mine = thick(block.rate);
@@ -56,29 +62,38 @@ export function drawFlow(picture, summary, model, choose) {
       ribbon(x.clients + BAR, leaving + mine / 2, x.upstreams, center, mine, block.kind, !block.rate),
     );
     leaving += mine;
+    const box = { x: x.upstreams, y: block.top, width: x.leave - x.upstreams, height: block.bottom - block.top };
+    nodes.append(svg("rect", { ...box, rx: 5, class: "node" }));
     nodes.append(bar(x.upstreams, block.top, block.bottom, block.kind));
     const sum = block.servers.reduce((all, server) => all + thick(server.rate), 0);
     let out = center - sum / 2;
     for (const server of block.servers) {
       const part = thick(server.rate);
       ribbons.append(
-        ribbon(x.upstreams + BAR, out + part / 2, x.servers, server.y, part, server.kind, !server.rate),
+        ribbon(x.leave, out + part / 2, x.servers, server.y, part, server.kind, !server.rate),
       );
       out += part;
       nodes.append(bar(x.servers, server.y - ROW * 0.36, server.y + ROW * 0.36, server.kind));
       labels.append(
-        words(x.servers + BAR + 8, server.y, end, [
+        words(x.servers + BAR + 8, server.y, [
           [server.sign ? `${server.sign} ` : "", `sign ${server.kind}`],
-          [cut(server.address, room(x.servers + BAR + 24, end) - 8), ""],
+          [cutStart(server.address, room(x.servers + BAR + 24, end) - 7), ""],
           [`  ${perSecond(server.rate)}`, "rate"],
         ]),
       );
     }
-    const label = words(x.upstreams + BAR + 8, center - 1, x.servers, [
-      [cut(block.name, room(x.upstreams + BAR, x.servers) - 9), "name"],
-      [`  ${perSecond(block.rate)}`, "rate"],
+    const start = x.upstreams + BAR + 8;
+    const numbers = [
+      [perSecond(block.rate), "rate"],
       [block.errors ? `  ${short(block.errors)} err/s` : "", "sign err"],
-    ]);
+    ];
+    // In two lines where there is room for them.
+    const isHigh = block.bottom - block.top > 34;
+    const left = room(start, x.leave) - (isHigh ? 0 : 8 + (block.errors ? 10 : 0));
+    const name = [cut(block.name, left), "name"];
+    const label = isHigh
+      ? svg("g", {}, words(start, center - 8, [name]), words(start, center + 9, numbers))
+      : words(start, center, [name, ["  ", ""], ...numbers]);
     if (block.choosable) {
       label.classList.add("choosable");
       label.addEventListener("click", () => choose(block.name));
@@ -92,13 +107,14 @@ export function drawFlow(picture, summary, model, choose) {
     [`  ${perSecond(model.clients.rate)}`, "rate"],
     [model.clients.connections === null ? "" : `  ${short(model.clients.connections)} conn.`, "rate"],
   ];
-  labels.append(words(0, 12, end, clients));
+  labels.append(words(0, 12, clients));
   if (!isNarrow) {
-    labels.append(words(x.upstreams, 12, end, [["Upstreams", "head"]]));
-    labels.append(words(x.servers, 12, end, [["Servers", "head"]]));
+    labels.append(words(x.upstreams, 12, [["Upstreams", "head"]]));
+    labels.append(words(x.servers, 12, [["Servers", "head"]]));
   }
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
   picture.setAttribute("height", height);
+  picture.classList.toggle("narrow", isNarrow);
   picture.replaceChildren(ribbons, nodes, labels);
   const said = rows.blocks.map((block) => `${block.name} ${perSecond(block.rate)}`).join(", ");
   picture.setAttribute("aria-label", `Requests from clients to upstreams: ${said || "none"}`);
@@ -112,8 +128,9 @@ function layOut(model) {
   let y = TOP;
   for (const upstream of model.upstreams) {
     const top = y;
-    const isCut = upstream.servers.length > share;
-    const shown = isCut ? busiest(upstream.servers, share - 1) : upstream.servers;
+    // "1 more" would take as much room as the server itself.
+    const isCut = upstream.servers.length > share + 1;
+    const shown = isCut ? busiest(upstream.servers, share) : upstream.servers;
     const servers = shown.map((server) => ({
       address: server.address,
       rate: server.rate,
@@ -131,7 +148,7 @@ function layOut(model) {
     }
     if (!servers.length) y += ROW;
     const kind = upstream.errors > 0.05 * (upstream.rate || 1) ? "err" : "ok";
-    blocks.push({ ...upstream, servers, top: top + 3, bottom: y - 3, kind, choosable: true });
+    blocks.push({ ...upstream, servers, top: top + 1, bottom: y - 1, kind, choosable: true });
     y += GAP;
   }
   for (const [name, rate, kind] of [
@@ -140,7 +157,7 @@ function layOut(model) {
   ]) {
     const isThere = kind === "rest" ? model.others.count > 0 : rate > 0;
     if (!isThere) continue;
-    blocks.push({ name, rate, kind, servers: [], top: y + 3, bottom: y + ROW - 3 });
+    blocks.push({ name, rate, kind, servers: [], top: y + 1, bottom: y + ROW - 1 });
     y += ROW + GAP;
   }
   return { blocks, height: Math.max(y - GAP + 6, TOP + ROW), first: TOP, last: Math.max(y - GAP, TOP + ROW) };
@@ -166,12 +183,18 @@ function ribbon(x1, y1, x2, y2, width, kind, isIdle) {
   return svg("path", { d, "stroke-width": width.toFixed(1), class: name });
 }
 
-function words(x, y, end, parts) {
+function words(x, y, parts) {
   const line = svg("text", { x, y, "dominant-baseline": "central" });
   for (const [part, name] of parts) {
     if (part) line.append(svg("tspan", { class: name, "xml:space": "preserve" }, part));
   }
   return line;
+}
+
+/** Of an address the end tells more than the beginning. */
+function cutStart(address, most) {
+  const room = Math.max(most, 7);
+  return address.length > room ? `…${address.slice(1 - room)}` : address;
 }
 
 function cut(name, most) {

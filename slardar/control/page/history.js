@@ -49,43 +49,48 @@ export class History {
   draw() {
     byId("older").hidden = !this.hasMore;
     byId("history-empty").hidden = this.changes.length > 0;
-    const numbered = new Map();
-    const items = this.changes.map((change) => {
-      const place = numbered.get(change.version) ?? 0;
-      numbered.set(change.version, place + 1);
-      return { change, place };
-    });
+    const versions = new Map();
+    for (const change of this.changes) {
+      if (!versions.has(change.version)) versions.set(change.version, []);
+      versions.get(change.version).push(change);
+    }
     keyed(
       this.list,
-      items,
-      ({ change, place }) => `${change.version}-${place}`,
-      ({ change, place }) => this.#make(change, place),
-      (item) => {
-        if (item.back) item.back.hidden = !this.isAdmin || item.version === this.current;
+      [...versions],
+      // Of the oldest version that is known, more may come.
+      ([version, changes]) => `${version} ${changes.length}`,
+      ([version, changes]) => this.#make(version, changes),
+      (item, [version]) => {
+        item.back.hidden = !this.isAdmin || version === this.current;
       },
     );
   }
 
-  #make(change, place) {
-    const what = [change.kind, change.name].filter(Boolean).join(" ");
-    const back = place
-      ? null
-      : h("button", { type: "button", "aria-label": `Roll back to version ${change.version}`, on: { click: () => this.#back(change.version) } }, "Roll back to this…");
+  #make(version, changes) {
+    // What the file says is on record with the first change after it, and is not what was asked for.
+    const isOfFile = (one) => one.kind === "file" && one.name !== "";
+    changes = [...changes.filter((one) => !isOfFile(one)), ...changes.filter(isOfFile)];
+    const [change, ...rest] = changes;
+    const what = rest.every(isOfFile) && !isOfFile(change) ? named(change) : rest.length ? `${changes.length} things` : named(change);
+    const back = h(
+      "button",
+      { type: "button", "aria-label": `Roll back to this… version ${version}`, on: { click: () => this.#back(version) } },
+      "Roll back to this…",
+    );
+    const details = h("details", {}, h("summary", {}, rest.length ? listed(changes) : first(change.diff)));
+    for (const one of changes) {
+      if (rest.length) details.append(h("h4", {}, named(one)));
+      if (one.diff) details.append(written(one.diff, `what version ${version} has changed`));
+    }
+    const who = `${change.who}${change.from ? ` from ${change.from}` : ""} · ${change.time}`;
     const item = h(
       "li",
-      { data: { version: change.version } },
-      h(
-        "div",
-        { class: "line" },
-        h("span", { class: "version" }, `v${change.version}`),
-        h("span", { class: "what" }, what),
-        h("span", { class: "who" }, `${change.who}${change.from ? ` from ${change.from}` : ""} · ${change.time}`),
-        back,
-      ),
-      change.diff ? h("details", {}, h("summary", {}, first(change.diff)), written(change.diff, `change ${change.version}`)) : null,
+      { data: { version } },
+      h("div", { class: "line" }, h("span", { class: "version" }, `v${version}`), h("span", { class: "what" }, what), back),
+      h("p", { class: "who" }, who),
+      details.childNodes.length > 1 ? details : null,
     );
     item.back = back;
-    item.version = change.version;
     return item;
   }
 
@@ -134,6 +139,13 @@ function both(now, then) {
 /** A value as text; the code of hooks with its lines. */
 function code(value) {
   return pretty(value).replaceAll("\\n", "\n");
+}
+
+const named = (change) => [change.kind, change.name].filter(Boolean).join(" ");
+
+function listed(changes) {
+  const names = changes.slice(0, 3).map(named);
+  return changes.length > 3 ? `${names.join(", ")} and ${changes.length - 3} more` : names.join(", ");
 }
 
 function first(diff) {

@@ -146,6 +146,7 @@ class Page {
     this.isStale = false;
     try {
       await this.#question();
+      if (!this.isReached) this.api.hurry();
       this.isReached = true;
     } catch (error) {
       if (error.status === 401 || error.status === 429) {

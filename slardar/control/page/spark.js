@@ -21,13 +21,16 @@ export function spark(width, height, name = "") {
   return picture;
 }
 
-/** Draw values, oldest first, so that the newest is at the right end.  `points` is how many there
- * would be in a full picture. */
-export function drawSpark(picture, values, points = 60) {
+/** Values in a picture: at least, as if there were so many, and at most. */
+const LEAST = 15;
+const MOST = 60;
+
+/** Draw values, oldest first, so that the newest is at the right end. */
+export function drawSpark(picture, values) {
   const [, , width, height] = picture.getAttribute("viewBox").split(" ").map(Number);
-  const known = values.slice(-points);
+  const known = values.slice(-MOST);
   const most = Math.max(...known, 0);
-  const step = width / (points - 1);
+  const step = width / (Math.max(known.length, LEAST) - 1);
   const start = width - (known.length - 1) * step;
   const spots = known.map((value, place) => {
     const y = most ? height - 1.5 - (value / most) * (height - 3) : height - 1.5;

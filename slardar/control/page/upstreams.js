@@ -78,9 +78,8 @@ export class Upstreams {
         if (!meter) detail.servers.set(server.address, (meter = new Meter()));
         const requests = Object.values(server.codes).reduce((sum, count) => sum + count, 0);
         const failed = Object.values(server.kinds).reduce((sum, count) => sum + count, 0);
-        if (meter.times.at(-1) !== overview.time) {
-          meter.push(overview.time, [requests, server.errors, failed]);
-        }
+        const times = server.buckets ?? told.buckets.map(() => 0);
+        meter.push(overview.time, [requests, server.errors, failed, ...times]);
       }
       for (const address of detail.servers.keys()) {
         if (!there.has(address)) detail.servers.delete(address);
@@ -247,17 +246,23 @@ export class Upstreams {
       (level) => level.place,
       (level) => {
         const list = h("ul", { class: "servers", "aria-label": `Servers of level ${level.place}` });
-        const box = h("div", {}, level.place || levels.length > 1 ? h("h4", {}, `Level ${level.place}`) : null, list);
+        const columns = h(
+          "li",
+          { class: "server columns", "aria-hidden": "true" },
+          ["Server", "State", "Weight", "Requests", "p50", "p99", "Errors", "Under way", ""].map((name) => h("span", {}, name)),
+        );
+        const box = h("div", {}, levels.length > 1 ? h("h4", {}, `Level ${level.place}`) : null, list);
         box.list = list;
+        box.columns = columns;
         return box;
       },
       (box, level) =>
         keyed(
           box.list,
-          level.servers,
+          [{ address: "" }, ...level.servers],
           (server) => server.address,
-          (server) => this.#makeServer(name, server),
-          (item, server) => this.#fillServer(item, server, detail, told),
+          (server) => (server.address ? this.#makeServer(name, server) : box.columns),
+          (item, server) => server.address && this.#fillServer(item, server, detail, told),
         ),
     );
     const canChange = this.isAdmin && told.origin !== "service";
@@ -295,7 +300,8 @@ export class Upstreams {
       (parts.state = h("span", { class: "state" })),
       cell("weight", "weight"),
       cell("requests", "requests"),
-      cell("latency", "p50 / p99"),
+      cell("p50", "p50"),
+      cell("p99", "p99"),
       cell("errors", "errors"),
       cell("active", "under way"),
       parts.actions,
@@ -323,9 +329,10 @@ export class Upstreams {
     text(parts.errors, percent(share));
     attr(parts.errors, "class", share > 0.01 ? "value err" : share > 0 ? "value warn" : "value");
     text(parts.active, short(server.active));
-    const latency = detail.latency?.(server.address);
-    parts.latency.parentNode.hidden = !latency;
-    if (latency) text(parts.latency, latency);
+    const times = meter.growth().values.slice(3);
+    const most = this.bounds.at(-1);
+    text(parts.p50, seconds(quantile(this.bounds, times, 0.5), most));
+    text(parts.p99, seconds(quantile(this.bounds, times, 0.99), most));
     const message = [];
     if (server.msg) message.push(`${server.msg} (since ${server.lastmodified})`);
     if (server.lookup) message.push(`the name cannot be looked up since ${server.lookup.failing_since}: ${server.lookup.msg}`);
