@@ -6,8 +6,8 @@ import { svg, text } from "./dom.js";
 /** Upstreams in the picture, and servers of all of them together, at most. */
 export const MOST = 6;
 const SERVERS = 18;
-const ROW = 23;
-const GAP = 11;
+const ROW = 20;
+const GAP = 9;
 const TOP = 30;
 const BAR = 8;
 /** Pixels of a stream: at least, and of the broadest one. */
@@ -92,7 +92,7 @@ export function drawFlow(picture, summary, model, choose) {
     const left = room(start, x.leave) - (isHigh ? 0 : 8 + (block.errors ? 10 : 0));
     const name = [cut(block.name, left), "name"];
     const label = isHigh
-      ? svg("g", {}, words(start, center - 8, [name]), words(start, center + 9, numbers))
+      ? svg("g", {}, words(start, center - 7.5, [name]), words(start, center + 8.5, numbers))
       : words(start, center, [name, ["  ", ""], ...numbers]);
     if (block.choosable) {
       label.classList.add("choosable");
