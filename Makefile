@@ -20,13 +20,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING := setup.py pyproject.toml
 
 TEST_PACKAGES := chromium curl etcd-server haproxy iproute2 libnginx-mod-http-lua libnss3-tools logrotate mariadb-server \
-	nftables nginx prometheus redis-server rsyslog sqlite3 wrk zookeeper
+	nftables nginx openssl pebble prometheus redis-server rsyslog sqlite3 sslscan wrk zookeeper
 # A machine that has another Docker keeps it: Debian's would take its place.
 TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)
 # Where Node came from elsewhere, it has brought npm with it.
 TEST_PACKAGES += $(if $(shell command -v npm),,npm)
 SOAK_PACKAGES := nginx wrk
-BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
+BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx openssl wrk
 
 .PHONY: help run check test lint format bench bench-balance bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
 

@@ -47,7 +47,9 @@ REQUEST_PATH = (
     "dataplane/poller",
     "dataplane/pool",
     "dataplane/probe_channel",
+    "dataplane/sealed_channel",
     "dataplane/selection",
+    "dataplane/server_channel",
     "dataplane/steps",
     "dataplane/tls_channel",
     "health/heartbeats",
@@ -75,6 +77,7 @@ REQUEST_PATH = (
     "http1/forwarded",
     "http1/framing",
     "http1/headers",
+    "http1/https",
     "http1/heads",
     "http1/record",
     "http1/reply",
@@ -178,7 +181,10 @@ def compiled() -> list[Any]:
     return extensions
 
 
+#: Certificates that a CA signs by itself.
+ACME = ["acme>=3"]
 TEST = [
+    *ACME,
     "coverage>=7.4",
     "hypothesis>=6.100",
     "kazoo>=2.10",
@@ -197,6 +203,7 @@ TEST = [
     "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
+    "tlslite-ng>=0.8",
     # Writes and reads spans.
     "opentelemetry-proto>=1.20",
     # Calls the control channel by its description.
@@ -250,7 +257,7 @@ setup(
     },
     install_requires=[
         "RestrictedPython>=8",
-        "click>=8.1",
+        "click>=8.2",
         "google-re2>=1.1.20240702",
         "httptools>=0.6.4",
         "lupa>=2.2",
@@ -260,6 +267,7 @@ setup(
         # Keys of cryptography are taken as they are.
         "pyopenssl>=25.1",
         "pyyaml>=6",
+        "rich>=13",
         "treq>=24.9",
         "twisted[tls]>=24.3",
         "zope.interface>=5",
@@ -269,6 +277,7 @@ setup(
         "lint": LINT,
         "docs": DOCS,
         "bench": BENCH,
+        "acme": ACME,
         "tracing": TRACING,
         "zookeeper": ZOOKEEPER,
     },

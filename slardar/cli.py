@@ -6,9 +6,15 @@ import click
 
 from slardar import __version__
 from slardar.build import describe_build
+from slardar.console.change import add, drain, rm, rollback, set_upstream, up, weight
+from slardar.console.check import check
+from slardar.console.completion import completion
+from slardar.console.declared import apply, diff
 from slardar.console.hooks import hooks, push, try_hook
+from slardar.console.show import explain, history, routes, services, status, upstreams
 from slardar.console.simulate import simulate_command
 from slardar.console.store import store
+from slardar.console.top import top
 
 __all__ = ["main"]
 
@@ -20,9 +26,19 @@ __all__ = ["main"]
 def main() -> None:
     """Slardar, a programmable HTTP load balancer on Twisted.
 
-    The balancer itself is started with `twistd slardar`.
+    The balancer itself is started with `twistd slardar`.  These commands talk to one that runs, at
+    --control or $SLARDAR_CONTROL, with the token in $SLARDAR_TOKEN.
+
+    A command ends with 0 if it has worked, with 1 if slardar has refused it or could not be asked,
+    and with 2 if it was written wrongly.
     """
 
 
-for _command in (hooks, push, try_hook, simulate_command, store):
+for _command in (
+    *(status, top, upstreams, routes, services, history, explain),
+    *(set_upstream, add, drain, up, weight, rm, rollback),
+    *(diff, apply, check),
+    *(hooks, push, try_hook, simulate_command, store),
+    completion,
+):
     main.add_command(_command)

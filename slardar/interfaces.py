@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from slardar.model.live import ServerLive
     from slardar.model.server import ProbeOptions
     from slardar.model.snapshot import Snapshot
-    from slardar.model.tls import Keyring
+    from slardar.model.tls import Keyring, TicketKeys
     from slardar.observers.counted import Counted
     from slardar.observers.exposition import Facts
 
@@ -130,6 +130,11 @@ class IStore(Interface):
         than any before; the store keeps it for the next ``open`` and does not interpret it.
         If two changes set the same thing, the later one counts.
 
+        A change of kind ``acme`` (what the client of a CA keeps) is no part of the history, and a
+        commit of nothing else may have the version of the commit before.  Of a certificate the
+        history has only what :func:`slardar.model.certificate.kept_of` returns, so that no key
+        stays in it.
+
         Fires with the new revision, which no earlier state has had.
 
         :raise slardar.errors.ConflictError: if the store is not at ``expected``; nothing is
@@ -159,7 +164,8 @@ class IStore(Interface):
     def state_at(version: int) -> Deferred[StoredState]:
         """The whole state as ``version`` had it: as the last commit left it whose version is not
         greater.  (A version between may have changed nothing that a store keeps.)  0 is the empty
-        state before the first commit.  The revision of the result has no meaning.
+        state before the first commit.  The revision of the result has no meaning, and it has no
+        certificates, nor what the client of a CA keeps: of those only the present ones are known.
 
         :raise slardar.errors.NotFoundError: if the history does not have this version; the
             message says which it has.
@@ -308,8 +314,8 @@ class IPlane(Interface):
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
-        """Use ``timeouts``, ``limits``, ``health``, ``access_log``, ``trusted`` and
-        ``forwarded`` of these settings from now on.
+        """Use ``timeouts``, ``limits``, ``health``, ``access_log``, ``trusted``,
+        ``forwarded``, ``tls.redirect`` and ``tls.hsts`` of these settings from now on.
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.
@@ -320,6 +326,13 @@ class IPlane(Interface):
 
         Connections stay as they are.  To be called before ``start``, too, if there are any
         certificates.  Never fails.
+        """
+
+    def take_tickets(keys: TicketKeys | None) -> Deferred[None]:
+        """Share the sessions of TLS with other processes that have these keys, and send staples.
+
+        ``None``: sessions stay in each process, and no staples are sent.  To be called before
+        ``start``, too, and whenever there are other keys.  Never fails.
         """
 
     def reopen_logs() -> None:

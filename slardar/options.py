@@ -25,10 +25,11 @@ from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
 from slardar.model.inert import inert_upstreams
-from slardar.model.listener import PROXIED, socket_endpoint
+from slardar.model.listener import PROXIED, socket_endpoint, verify_options
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
+from slardar.model.tls import VERIFY
 from slardar.own_log import use_format
 from slardar.plugins import check_store, peek_store
 
@@ -99,6 +100,8 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self["listen"] = []
         self["upstream"] = []
+        #: See :meth:`take_certificates`.
+        self._certificates: Any = None
 
     def opt_listen(self, endpoint: str) -> None:
         """Endpoint to take requests on; may be given again. [default: tcp:8080]"""
@@ -219,10 +222,31 @@ class Options(usage.Options):
             _collect(problems, _add_upstream, upstreams, text, given, settings.first_services)
         if not (again or problems):
             file = "" if path is None else f"{path}: "
-            _collect(problems, _check_certificates, settings, file)
+            _collect(problems, self._read_certificates, settings, file)
         if problems:
             raise ConfigError(problems)
         return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
+
+    def _read_certificates(self, settings: Settings, file: str) -> None:
+        if not settings.needs_certificates:
+            return
+        # Imported here: a process without TLS does not pay for it.
+        from slardar.acme.checks import problems_of_acme
+        from slardar.control.certificates import read_keyring
+
+        # Nothing runs yet, no thread either.
+        found = read_keyring(settings, may_fork=True)
+        problems = found.problems + problems_of_acme(settings)
+        if problems:
+            raise ConfigError([file + line for line in problems])
+        self._certificates = found
+
+    def take_certificates(self) -> Any:
+        """What :func:`slardar.control.certificates.read_keyring` has found for the settings, so
+        that nobody reads it once more; ``None`` if there was nothing to be read.  It is kept here
+        until this is called."""
+        found, self._certificates = self._certificates, None
+        return found
 
     def _with_endpoints(
         self, settings: Settings, path: str | None, problems: list[str]
@@ -261,16 +285,6 @@ class Options(usage.Options):
             settings = msgspec.structs.replace(settings, store=self["store"])
         _collect(problems, _check_store, settings.store, where)
         return settings
-
-
-def _check_certificates(settings: Settings, file: str) -> None:
-    if settings.needs_certificates:
-        # Imported here: a process without TLS does not pay for it.
-        from slardar.control.certificates import read_keyring
-
-        problems = read_keyring(settings).problems
-        if problems:
-            raise ConfigError([file + line for line in problems])
 
 
 def _check_tls(tls: ControlTls, file: str) -> None:
@@ -343,6 +357,17 @@ def _check_store(url: str, where: str) -> None:
         raise ConfigError(lines) from None
 
 
+def _check_verify(options: dict[str, str], given: str, where: str) -> None:
+    """What clients of an endpoint with TLS have to show."""
+    verify, ca = options.get("verify"), options.get("ca")
+    if verify is not None and verify not in VERIFY:
+        raise ConfigError(f"{where}: expected verify=none, optional or require, got {shown(given)}")
+    if ca is not None and verify in (None, "none"):
+        raise ConfigError(f"{where}: expected verify=optional or require beside ca=")
+    if ca == "":
+        raise ConfigError(f"{where}: expected a file in ca=, got {shown(given)}")
+
+
 def check_listen(endpoint: str, where: str, for_requests: bool = False) -> None:
     """Raises ConfigError for an endpoint on which slardar cannot listen; opens nothing.
 
@@ -353,6 +378,7 @@ def check_listen(endpoint: str, where: str, for_requests: bool = False) -> None:
     given = endpoint
     if for_requests:
         endpoint = socket_endpoint(endpoint)
+        _check_verify(verify_options(given), given, where)
     kind, _, rest = endpoint.partition(":")
     if kind == "ssl":
         raise ConfigError(f"{where}: expected tls:PORT, and the certificates in tls, not ssl:")

@@ -15,8 +15,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from twisted.application.service import Service
@@ -35,8 +36,10 @@ from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
 from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
+from slardar.control.expiry import ExpiryWatch
 from slardar.control.http import make_site
 from slardar.control.port import ControlPort
+from slardar.control.tickets import TicketRotation
 from slardar.daemon import call_in_daemon
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
@@ -44,6 +47,7 @@ from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
 from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import Live
 from slardar.model.tls import Keyring
 from slardar.notify import Notifier
@@ -56,6 +60,7 @@ from slardar.stores.kept import KeptStore
 from slardar.stores.urls import hidden_url
 from slardar.system_resolver import ReactorNames
 from slardar.terminal import Terminal
+from slardar.tls_files import all_again
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import KeptState, State
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
@@ -70,7 +75,7 @@ _AT_START = ("listen", "control", "workers", "store", "store_copy", "hooks", "me
 #: Settings that a process also takes with HUP.
 _WITH_HUP = (
     *("timeouts", "limits", "health", "history", "access_log"),
-    *("trusted", "forwarded"),
+    *("trusted", "forwarded", "tls.redirect", "tls.hsts"),
 )
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
@@ -97,7 +102,13 @@ def makeService(options: Options) -> SlardarService:
         predecessor = find_predecessor()
     except ConfigError as error:
         raise SystemExit(f"slardar: {error}") from None
-    service = SlardarService(reactor, options.settings, options.read_again, predecessor)
+    service = SlardarService(
+        reactor,
+        options.settings,
+        options.read_again,
+        predecessor,
+        options.take_certificates(),
+    )
     if options.parent is not None:
         # Until startService sets a handler, the signal would end the process.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -124,7 +135,8 @@ class SlardarService(Service):
     line of the log and exit code 1.
 
     ``read_again`` reads the settings again when the process gets ``HUP``; it may block.
-    ``predecessor`` is the process to take over from, if there is one.
+    ``predecessor`` is the process to take over from, if there is one.  ``certificates`` is what
+    :meth:`slardar.options.Options.take_certificates` has; without it files of ``tls`` are read.
     """
 
     name = "slardar"
@@ -135,6 +147,7 @@ class SlardarService(Service):
         settings: Settings,
         read_again: Callable[[], Settings] | None = None,
         predecessor: Predecessor | None = None,
+        certificates: Any = None,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
@@ -162,8 +175,16 @@ class SlardarService(Service):
         #: The certificate of the control channels.
         self._tls = _control_tls(settings.control)
         self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
-        #: The certificates for clients.
-        self._keyring = _first_keyring(settings)
+        #: The certificates for clients, of files.
+        self._keyring = self.actions.certificates.keyring = _first_keyring(settings, certificates)
+        self._expiry = ExpiryWatch(
+            reactor, self.actions.certificates.expiring, self.actions.clock, self.events.publish
+        )
+        #: The keys of session tickets; ``None`` if they are not shared.
+        self._tickets: TicketRotation | None = None
+        #: Gets certificates by ACME; ``None`` until some are wanted.
+        self._orders: Any = None
+        self.actions.acme = lambda: {} if self._orders is None else self._orders.states()
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
@@ -241,14 +262,18 @@ class SlardarService(Service):
             return  # binding has failed
         check_files(self._settings.access_log)
         await self._plane.take_keyring(self._keyring)
+        self._make_tickets()
         before = self._predecessor
         if before is None:
             await self.actions.start()
+            await self._share_sessions()
             await self._plane.start()
             self._open_controls()
         else:
             await self._take_over(before)
         self._serves = True
+        self._expiry.start()
+        self._order_certificates(self._settings)
         _log.info(
             "slardar {version} is running ({build})", version=__version__, build=describe_build()
         )
@@ -261,6 +286,20 @@ class SlardarService(Service):
         gc.freeze()
         self._tell_ready()
 
+    def _order_certificates(self, settings: Settings) -> None:
+        """Get the certificates that these settings want by ACME."""
+        if self._orders is not None:
+            self._orders.take_settings(settings)
+        elif settings.tls.acme is not None:
+            # Imported here: few processes have it.
+            from slardar.acme.orders import Orders
+
+            is_shared = IWatchedStore.providedBy(self._store)
+            self._orders = Orders(
+                self._reactor, self.actions, lambda: self._keyring, self.events.publish, is_shared
+            )
+            self._orders.start(settings)
+
     def _tell_ready(self) -> None:
         """Requests are served: tell systemd, the terminal and ``ready``.  The one place."""
         if not self.ready.called:
@@ -268,6 +307,29 @@ class SlardarService(Service):
             if self.terminal is not None:
                 self.terminal.serving()
             self.ready.callback(None)
+
+    def _make_tickets(self) -> None:
+        """Make keys for session tickets, if this OpenSSL takes keys."""
+        if not any(one.tls for one in self._settings.listeners):
+            return
+        # Imported here: a process without TLS does not pay for OpenSSL.
+        from slardar.dataplane.openssl_trial import trouble
+
+        reason = trouble()
+        if reason:
+            self.actions.tls = {"sessions": "not shared", "staples": "not sent", "reason": reason}
+            _log.warn(
+                "sessions of TLS resume on the worker that has made them only, and staples are "
+                "not sent: {reason}",
+                reason=reason,
+            )
+        else:
+            self.actions.tls = {"sessions": "shared", "staples": "sent"}
+            self._tickets = TicketRotation(self._reactor, self._plane.take_tickets)
+
+    async def _share_sessions(self) -> None:
+        if self._tickets is not None:
+            await self._tickets.start()
 
     async def _take_over(self, before: Predecessor) -> None:
         """Start with the predecessor's sockets and state, until it begins to drain."""
@@ -296,6 +358,9 @@ class SlardarService(Service):
             if state.counted is not None:
                 self._plane.take_counted(state.counted)
             before.counted = self._plane.take_counted
+            if self._tickets is not None and state.tickets is not None:
+                self._tickets.learn(state.tickets, state.tickets_age)
+        await self._share_sessions()
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
@@ -362,11 +427,14 @@ class SlardarService(Service):
         """
         for port in self._controls:
             port.pause()
+        if self._orders is not None:
+            await self._orders.stop()
         stored = await self.actions.hand_over()
         self._holds_store = False
         await self._listings.pause()
         plane = self._plane
         counted = self._handed_counts = self.counted()
+        tickets = self._tickets
         return State(
             stored,
             tuple(plane.known_health()),
@@ -376,6 +444,8 @@ class SlardarService(Service):
             self.actions.snapshot.version,
             counted,
             _kept(self._store),
+            None if tickets is None else tickets.keys,
+            0.0 if tickets is None else tickets.age,
         )
 
     async def take_back(self) -> None:
@@ -390,6 +460,8 @@ class SlardarService(Service):
                 await self.actions.take_back()
             except SlardarError as error:
                 _log.critical("no change can be made any more: {error}", error=error)
+        if self._orders is not None:
+            self._orders.start(self._settings)
         for port in self._controls:
             port.resume()
 
@@ -464,7 +536,7 @@ class SlardarService(Service):
         before, self._settings = self._settings, settings
 
         def changed(keys: tuple[str, ...]) -> list[str]:
-            return [key for key in keys if getattr(before, key) != getattr(settings, key)]
+            return [key for key in keys if attrgetter(key)(before) != attrgetter(key)(settings)]
 
         taken, waiting = changed(_WITH_HUP), changed(_AT_START)
         if taken:
@@ -474,6 +546,7 @@ class SlardarService(Service):
             _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
         await self._reload_tls()
         await self._reload_certificates(settings)
+        receipt = await self._reload_server_files() or receipt
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
         else:
@@ -489,14 +562,33 @@ class SlardarService(Service):
         except ConfigError as error:
             _log.error("not read again: {error}", error=error)
 
+    async def _reload_server_files(self) -> Any:
+        """Read the files of TLS to servers again that upstreams of the store name; those of the
+        file have been read.  What cannot be read changes nothing."""
+        upstreams = self.actions.snapshot.upstreams
+        try:
+            found, problems = await call_in_daemon(self._reactor, all_again, upstreams)
+            for line in problems:
+                _log.error("not read again: {line}", line=line)
+            return await self.actions.take_files(found, "HUP") if found else None
+        except SlardarError as error:
+            _log.error("not read again: {error}", error=error)
+        except Exception:
+            _log.failure("the files of tls of upstreams were not read again")
+        return None
+
     async def _reload_certificates(self, settings: Settings) -> None:
         """Read the certificates for clients again.  A pair that cannot be used changes nothing:
         the one in service stays."""
         try:
-            found = await call_in_daemon(self._reactor, _read_keyring, settings, self._keyring)
+            listeners = [one.listener for one in self._plane.opened if one.listener is not None]
+            found = await call_in_daemon(
+                self._reactor, _read_keyring, settings, self._keyring, listeners
+            )
         except Exception:
             _log.failure("the certificates were not read again")
             return
+        self.actions.certificates.refused = () if found is None else tuple(found.problems)
         if found is None:
             keyring = Keyring()
         else:
@@ -505,8 +597,13 @@ class SlardarService(Service):
             for line in found.warnings:
                 _log.warn("{line}", line=line)
             keyring = self._keyring if found.keyring is None else found.keyring
+        problems = await call_in_daemon(self._reactor, _problems_of_acme, settings)
+        for line in problems:
+            _log.error("not read again: {line}", line=line)
+        if not problems:
+            self._order_certificates(settings)
         if keyring != self._keyring:
-            self._keyring = keyring
+            self._keyring = self.actions.certificates.keyring = keyring
             await self._plane.take_keyring(keyring)
             count = len(keyring.pairs)
             _log.info("read again: certificates for clients, {count} pairs", count=count)
@@ -546,7 +643,12 @@ class SlardarService(Service):
         served = self._serves
         listings = defer.ensureDeferred(self._listings.close())
         self._services.stop()
+        self._expiry.stop()
+        if self._tickets is not None:
+            self._tickets.stop()
         await defer.maybeDeferred(super().stopService)
+        if self._orders is not None:
+            await self._orders.stop()
         await listings
         if self.upgrades is not None:
             await self.upgrades.cancel("the old process was told to stop")
@@ -650,7 +752,11 @@ def _control_tls(control: Control) -> Any:
     return ServerTls(control.tls)
 
 
-def _read_keyring(settings: Settings, before: Keyring | None = None) -> Any:
+def _read_keyring(
+    settings: Settings,
+    before: Keyring | None = None,
+    open_now: Iterable[ListenerSpec] = (),
+) -> Any:
     """What :func:`slardar.control.certificates.read_keyring` has found; ``None`` if there is
     nothing to be read."""
     if not settings.needs_certificates:
@@ -658,16 +764,29 @@ def _read_keyring(settings: Settings, before: Keyring | None = None) -> Any:
     # Imported here: a process without TLS does not pay for it.
     from slardar.control.certificates import read_keyring
 
-    return read_keyring(settings, before)
+    return read_keyring(settings, before, open_now)
 
 
-def _first_keyring(settings: Settings) -> Keyring:
-    """The certificates to begin with.  Raises ConfigError with every mistake."""
-    found = _read_keyring(settings)
+def _problems_of_acme(settings: Settings) -> list[str]:
+    """Why no certificates can be got by ACME, if some are wanted."""
+    if settings.tls.acme is None:
+        return []
+    # Imported here: few processes have it.
+    from slardar.acme.checks import problems_of_acme
+
+    return problems_of_acme(settings)
+
+
+def _first_keyring(settings: Settings, found: Any) -> Keyring:
+    """The certificates to begin with, of what was found already or is read now.  Raises ConfigError
+    with every mistake."""
+    if found is None:
+        found = _read_keyring(settings)
     if found is None:
         return Keyring()
-    if found.problems:
-        raise ConfigError(found.problems)
+    problems = found.problems + _problems_of_acme(settings)
+    if problems:
+        raise ConfigError(problems)
     for line in found.warnings:
         _log.warn("{line}", line=line)
     keyring: Keyring = found.keyring

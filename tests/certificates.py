@@ -16,7 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = ["Authority", "Hung"]
 
@@ -41,23 +42,73 @@ class Authority:
         rsa_bits: int = 0,
         begins: timedelta = timedelta(hours=-1),
         ends: timedelta = timedelta(days=1),
+        key: Any = None,
+        raw_names: bytes | None = None,
     ) -> tuple[Path, Path]:
         """A certificate for some names and addresses: its file and the file of its key.
 
-        ``begins`` and ``ends`` count from now.  With ``rsa_bits`` the key is one of RSA.
+        ``begins`` and ``ends`` count from now.  With ``rsa_bits`` the key is one of RSA, else it
+        is ``key``, or a new one.  ``raw_names`` stand in the certificate instead of the names, in
+        DER.
         """
-        key: Any = ec.generate_private_key(ec.SECP256R1())
         if rsa_bits:
             key = rsa.generate_private_key(65537, rsa_bits)
+        elif key is None:
+            key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         made = self._made(subject, key.public_key(), begins, ends)
-        made = made.add_extension(x509.SubjectAlternativeName(map(_general, names)), critical=False)
+        others: Any = x509.SubjectAlternativeName(map(_general, names))
+        if raw_names is not None:
+            others = x509.UnrecognizedExtension(others.oid, raw_names)
+        made = made.add_extension(others, critical=False)
         signed = made.sign(self._key, hashes.SHA256())
         paths = self._folder / f"{file}.pem", self._folder / f"{file}.key"
         paths[0].write_bytes(signed.public_bytes(Encoding.PEM))
         paths[1].touch(mode=0o600)
         paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return paths
+
+    def staple(
+        self,
+        cert: Path,
+        ends: timedelta | None = timedelta(hours=1),
+        begins: timedelta = timedelta(hours=-1),
+        revoked: bool = False,
+        signer: tuple[x509.Certificate, Any] | None = None,
+    ) -> bytes:
+        """An answer of OCSP for a certificate in a file, in DER.
+
+        ``signer`` is a certificate and its key: whoever signs instead of this CA.
+        """
+        ours = x509.load_pem_x509_certificate(self.file.read_bytes())
+        by, key = signer or (ours, self._key)
+        now = datetime.now(timezone.utc)
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            x509.load_pem_x509_certificate(cert.read_bytes()),
+            ours,
+            hashes.SHA1(),
+            ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD,
+            now + begins,
+            None if ends is None else now + ends,
+            now if revoked else None,
+            None,
+        )
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, by)
+        if signer:
+            builder = builder.certificates([by])
+        return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    def responder(
+        self, may_sign: bool = True, ends: timedelta = timedelta(days=1)
+    ) -> tuple[x509.Certificate, Any]:
+        """A certificate and its key for somebody who signs answers of OCSP for this CA."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "responder")])
+        made = self._made(name, key.public_key(), ends=ends)
+        if may_sign:
+            uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
+            made = made.add_extension(uses, critical=False)
+        return made.sign(self._key, hashes.SHA256()), key
 
     def _made(
         self,
@@ -79,6 +130,8 @@ class Authority:
 
 
 def _general(name: str) -> x509.GeneralName:
+    if "@" in name:
+        return x509.RFC822Name(name)
     try:
         return x509.IPAddress(ip_address(name))
     except ValueError:

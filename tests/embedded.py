@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -42,8 +48,10 @@ class Embedded:
         self._proxies.append(proxy)
         return proxy
 
-    async def serve(self, root: Resource, factory: Any = None, timeout: float = 60) -> None:
-        """Serve a site; ``factory`` makes its requests."""
+    async def serve(
+        self, root: Resource, factory: Any = None, timeout: float = 60, tls: Any = None
+    ) -> None:
+        """Serve a site; ``factory`` makes its requests, ``tls`` its connections with TLS."""
         site = Site(root, timeout=timeout, reactor=self.reactor)
         make = factory or site.requestFactory
         #: Whether bodies are passed on as they arrive.
@@ -55,18 +63,21 @@ class Embedded:
             return request
 
         site.requestFactory = make_request
-        self.port = await self.listen(site)
+        wrapped = site if tls is None else TLSMemoryBIOFactory(tls, False, site)
+        self.port = await self.listen(wrapped)
 
-    async def connect(self) -> RawClient:
-        """A new client of the site."""
-        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.port)
+    async def connect(self, tls: Any = None) -> RawClient:
+        """A new client of the site; ``tls`` makes its connection with TLS."""
+        endpoint: Any = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.port)
+        if tls is not None:
+            endpoint = wrapClientTLS(tls, endpoint)
         client = await connectProtocol(endpoint, RawClient(self.reactor))
         client.transport.setTcpNoDelay(True)
         return client
 
-    async def ask(self, sent: bytes) -> RawClient:
+    async def ask(self, sent: bytes, tls: Any = None) -> RawClient:
         """A client that has sent ``sent`` and got all replies: its connection has ended."""
-        client = await self.connect()
+        client = await self.connect(tls)
         client.verbs = [sent.split(b" ")[0]]
         await client.send(sent)
         await client.until(lambda: client.ended)

@@ -28,7 +28,9 @@ from slardar.simulation.run import simulate
 from slardar.simulation.scenario import read_scenario
 from slardar.stores.sqlite_file import SqliteFile
 from slardar.stores.written import encode
+from slardar.testing.expectations import read_expectations
 from slardar.testing.stores import change_of
+from tests.fake_plugins import FakePlugins
 from tests.integration.programs import CHECKOUT, Program, Slardar, curl
 
 DOCS = CHECKOUT / "docs"
@@ -148,16 +150,22 @@ def test_calls_answer_as_shown(page: Path, demo: Demo) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_are_read(page: Path, tmp_path: Path) -> None:
-    """Every YAML block is a configuration, or a scenario that can be simulated; every JSON
+    """Every YAML block is a configuration, a scenario that can be simulated, or what is expected
+    of a configuration; every JSON
     block is an upstream, and every Python block compiles."""
     for text in blocks(page, "yaml"):
         if text.startswith("# scenario.yaml"):
             (tmp_path / "scenario.yaml").write_text(text)
             assert simulate(read_scenario(str(tmp_path / "scenario.yaml")), [])["requests"] == 0
             continue
+        if text.startswith("# expected.yaml"):
+            assert read_expectations(yaml.safe_load(text)["expect"], page.name)
+            continue
         parse_settings(yaml.safe_load(text), page.name, plugins)
     for text in blocks(page, "json"):
-        parse_upstream("shown", json.loads(text), page.name, plugins)
+        # The files that it names are somebody else's.
+        checks = FakePlugins(plugins.check_mode, plugins.check_probe)
+        parse_upstream("shown", json.loads(text), page.name, checks)
     for text in blocks(page, "python"):
         compile(text, str(page), "exec")
 

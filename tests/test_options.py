@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from twisted.python import usage
 
-from slardar import __version__
+from slardar import __version__, service
 from slardar.build import describe_build
 from slardar.config import Settings
+from slardar.control import certificates
 from slardar.errors import ConfigError
 from slardar.options import Options, check_listen
+from tests.certificates import Authority
 
 FILE = """
 listen: ["tcp:1", "tcp:2"]
@@ -52,6 +54,21 @@ def test_no_option_and_no_file_is_all_defaults() -> None:
     """Nothing is opened or written."""
     assert settings() == Settings()
     assert [path.name for path in Path().iterdir()] == ["f.yaml"]
+
+
+def test_certificates_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be ten thousand: the service takes what was read for the check."""
+    Authority(folder).issue("a", ("a.example",))
+    (folder / "t.yaml").write_text(
+        '{"listen": ["tls:1"], "tls": {"certificates": [{"cert": "a.pem", "key": "a.key"}]}}'
+    )
+    options = Options()
+    options.parseOptions(["--config", "t.yaml"])
+    found = options.take_certificates()
+    assert [pair.source for pair in found.keyring.pairs] == ["a.pem"]
+    assert options.take_certificates() is None
+    monkeypatch.setattr(certificates, "read_keyring", lambda *_: pytest.fail("read again"))
+    assert service._first_keyring(options.settings, found) is found.keyring
 
 
 def test_file_is_read() -> None:
@@ -208,6 +225,27 @@ def test_endpoints_that_cannot_be_listened_on(folder: Path, endpoint: str, line:
     assert control.startswith("g.yaml: control.http: " + line)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "line"),
+    [
+        ("tls:1:verify=yes", "expected verify=none, optional or require, got"),
+        ("tls:1:verify=", "expected verify=none, optional or require, got"),
+        ("tls:1:ca=x", "expected verify=optional or require beside ca="),
+        ("tls:1:verify=none:ca=x", "expected verify=optional or require beside ca="),
+        ("tls:1:verify=require:ca=", "expected a file in ca=, got"),
+        ("tcp:1:verify=require", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("tls:1:verified=1", "expected a Twisted server endpoint such as tcp:8080, got"),
+    ],
+)
+def test_what_a_listener_asks_of_clients(endpoint: str, line: str) -> None:
+    """A mistake is told before a file is read."""
+    with pytest.raises(ConfigError) as caught:
+        check_listen(endpoint, "x", True)
+    (found,) = caught.value.problems
+    assert found.startswith("x: " + line)
+    check_listen(r"tls:1:interface=\:\::verify=require:ca=C\:x", "x", True)
+
+
 def test_header_of_a_proxy_is_for_requests_alone() -> None:
     """``haproxy:`` stands before an endpoint of ``listen``, once; a control call comes from no
     load balancer."""
@@ -335,7 +373,7 @@ def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
     file = tmp_path / "slardar.yaml"
     file.write_text(
         "workers: 1\nworkers: 2\nlimits: {head: 0}\nupstreams:\n"
-        "  a: {servers: [{host: a b, port: 1}, {host: b, port: 0}], tls: true, tls: true}\n"
+        "  a: {servers: [{host: a b, port: 1}, {host: b, port: 0}], tls: {ca: 5}, tls: {ca: 5}}\n"
         "routes: [{hots: a, upstream: a, path: x}]\n"
     )
     with pytest.raises(usage.UsageError) as caught:
@@ -344,11 +382,11 @@ def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
     places = [line.partition(": expected")[0].partition(": unknown")[0] for line in lines]
     assert places == [
         'line 2, column 1: the key "workers" is given twice',
-        'line 5, column 71: the key "tls" is given twice',
+        'line 5, column 74: the key "tls" is given twice',
         "limits.head",
         "upstreams.a.servers[1].port",
+        "upstreams.a.tls.ca",
         "upstreams.a.servers[0].host",
-        "upstreams.a.tls: tls to servers is not available yet",
         "routes[0].hots",
         "routes[0].path",
         "--store",
@@ -401,3 +439,13 @@ def test_only_a_file_is_read_again(folder: Path) -> None:
     path.unlink()
     with pytest.raises(ConfigError, match=r"f\.yaml: No such file or directory$"):
         options.read_again()
+
+
+@pytest.mark.parametrize("words", [[], ["--store", "memory:"]])
+def test_acme_needs_a_store_that_keeps(folder: Path, words: list[str]) -> None:
+    """Whether the file or an option names one that does not."""
+    store = "sqlite:a.db" if words else "memory:"
+    (folder / "g.yaml").write_text(f"{{store: '{store}', tls: {{acme: {{hosts: [a.example]}}}}}}")
+    (line,) = mistakes("--config", "g.yaml", *words)
+    assert line.startswith("g.yaml: tls.acme: expected a store that keeps")
+    assert settings("--config", "g.yaml", "--store", "sqlite:b.db").tls.acme is not None

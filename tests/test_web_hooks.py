@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 
 from slardar.web import StreamingRequest
+from tests.certificates import Authority
 from tests.dataplane.test_hooks import engine_of
 from tests.embedded import Embedded
 from tests.hooks.kit import Action, hook, hooks
@@ -36,6 +39,7 @@ async def serve(
     request: Action | None = None,
     response: Action | None = None,
     factory: Any = None,
+    tls: Any = None,
 ) -> Any:
     """The server behind a proxy on which one script acts on requests and replies."""
     origin, server = await embedded.origin()
@@ -45,7 +49,7 @@ async def serve(
     engine_of(proxy.plane, given)
     snapshot = proxy.plane._snapshot.with_hooks(hooks(hook("script.*", " ".join(given))))
     await proxy.plane.apply(snapshot, [])
-    await embedded.serve(proxy, factory)
+    await embedded.serve(proxy, factory, tls=tls)
     return origin
 
 
@@ -179,3 +183,46 @@ async def test_replaced_reply(embedded: Embedded) -> None:
     (reply,) = (await embedded.ask(GET)).replies()
     assert (reply.status, reply.body) == (200, b"instead")
     assert reply.all(b"x-was") == [b"200"]
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest_twisted.ensureDeferred
+async def test_tls_of_the_site(embedded: Embedded, tmp_path: Path) -> None:
+    """A hook sees what the site has settled with the client, and the server who it is."""
+    authority = Authority(tmp_path)
+
+    def pem(file: str, *names: str) -> Any:
+        cert, key = authority.issue(file, names)
+        return PrivateCertificate.loadPEM(cert.read_bytes() + key.read_bytes())
+
+    trust = Certificate.loadPEM(authority.file.read_bytes())
+    seen: list[Any] = []
+
+    def look(request: Any, _: Any) -> None:
+        tls = request.tls
+        seen.append(tls and (request.scheme, tls.version, tls.cipher, tls.sni, tls.client_cert))
+
+    origin = await serve(embedded, look, tls=pem("server", "app").options(trust))
+    alice = pem("alice", "alice")
+    client = optionsForClientTLS("app", trust, alice)
+    await embedded.ask(GET, client)
+    (request,) = origin.seen()
+    assert request.all(b"x-forwarded-proto") == [b"https"]
+    assert request.all(b"x-client-cert-subject") == [b"CN=alice"]
+    ((scheme, version, cipher, sni, found),) = seen
+    assert (scheme, sni) == ("https", "app")
+    assert version.startswith("TLSv1.")
+    assert cipher
+    assert (found.subject, found.issuer, found.dns_names) == ("CN=alice", "CN=test ca", ("alice",))
+    assert found.fingerprint == alice.digest("sha256").decode().replace(":", "").lower()
+
+
+@pytest_twisted.ensureDeferred
+async def test_site_without_tls(embedded: Embedded) -> None:
+    """There is none, whatever the client says."""
+    seen: list[Any] = []
+    origin = await serve(embedded, lambda request, _: seen.append(request.tls))
+    await embedded.ask(GET.replace(b"Connection", b"X-Client-Cert-Subject: CN=a\r\nConnection"))
+    assert seen == [None]
+    (request,) = origin.seen()
+    assert request.all(b"x-client-cert-subject") == []

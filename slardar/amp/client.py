@@ -231,6 +231,14 @@ class Client:
         """Every service, by name."""
         return self._ask(commands.GetServices, {})
 
+    def get_certificates(self) -> defer.Deferred[list[dict[str, Any]]]:
+        """Every certificate for clients, of files and of the store; never a key."""
+        return self._ask(commands.GetCertificates, {})
+
+    def get_certificate(self, name: str) -> defer.Deferred[dict[str, Any]]:
+        """One certificate of the store; never its key."""
+        return self._ask(commands.GetCertificate, {}, name=name)
+
     def get_settings(self) -> defer.Deferred[dict[str, Any]]:
         """Every setting that hooks read, by name."""
         return self._ask(commands.GetSettings, {})
@@ -325,6 +333,17 @@ class Client:
     def delete_service(self, name: str, **parameters: Any) -> defer.Deferred[int]:
         """Remove a service."""
         return self._change(commands.DeleteService, parameters, name=name)
+
+    def set_certificate(
+        self, name: str, cert: str, key: str, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Make or replace a certificate for clients, with its key; both in PEM."""
+        body = msgspec.json.encode({"cert": cert, "key": key})
+        return self._change(commands.SetCertificate, parameters, name=name, body=body)
+
+    def delete_certificate(self, name: str, **parameters: Any) -> defer.Deferred[int]:
+        """Remove a certificate of the store."""
+        return self._change(commands.DeleteCertificate, parameters, name=name)
 
     def set_setting(self, name: str, value: Any, **parameters: Any) -> defer.Deferred[int]:
         """Set what hooks read as a setting: any value for JSON but ``None``."""

@@ -227,6 +227,34 @@ class DeleteService(OperationCommand):
     arguments: ClassVar = [_NAME, *_OF_CHANGES]
 
 
+class GetCertificates(OperationCommand):
+    """Every certificate for clients, of files and of the store; never a key."""
+
+    operation = "certificates"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class GetCertificate(OperationCommand):
+    """One certificate of the store; never its key."""
+
+    operation = "certificate"
+    arguments: ClassVar = [_NAME, _PARAMETERS]
+
+
+class SetCertificate(OperationCommand):
+    """Make or replace a certificate; ``body`` is JSON with ``cert`` and ``key``, both in PEM."""
+
+    operation = "set-certificate"
+    arguments: ClassVar = [_NAME, _BODY, *_OF_CHANGES]
+
+
+class DeleteCertificate(OperationCommand):
+    """Remove a certificate of the store."""
+
+    operation = "remove-certificate"
+    arguments: ClassVar = [_NAME, *_OF_CHANGES]
+
+
 class GetSettings(OperationCommand):
     """Every setting that hooks read, by name."""
 
@@ -274,6 +302,20 @@ class ReturnRoutes(OperationCommand):
 
     operation = "return-routes"
     arguments: ClassVar = [*_OF_CHANGES]
+
+
+class Compare(OperationCommand):
+    """What :class:`Apply` would change; ``body`` is JSON."""
+
+    operation = "compare"
+    arguments: ClassVar = [_BODY, _PARAMETERS]
+
+
+class Apply(OperationCommand):
+    """Serve the upstreams, services and routes of ``body``, in JSON, as one change."""
+
+    operation = "apply"
+    arguments: ClassVar = [_BODY, *_OF_CHANGES]
 
 
 class GetHistory(OperationCommand):

@@ -6,13 +6,15 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
-__all__ = ["DEFAULT", "Client"]
+from slardar.errors import printable
+
+__all__ = ["DEFAULT", "Answer", "Client"]
 
 #: The default place of the control channel of ``twistd slardar``.
 DEFAULT = "http://127.0.0.1:1995"
@@ -22,11 +24,20 @@ _TIMEOUT = 60.0
 _MAX_ANSWER = 64 << 20
 
 
+class Answer(NamedTuple):
+    """The answer to a call."""
+
+    value: Any
+    #: The version of the configuration, as ``If-Match`` takes it.
+    etag: str
+
+
 class Client:
     """Calls the control channel at ``place``: a URL, or ``unix:PATH``.
 
     For ``https``, ``cacert`` is a file with the CAs that are trusted in the place of the system's,
-    and ``cert`` one with a certificate and its key, which the channel may ask for.
+    and ``cert`` one with a certificate and its key, which the channel may ask for.  A call may take
+    ``timeout`` seconds.
     Every method raises ``click.ClickException`` with one line: the channel's refusal, or
     the reason why the call could not be made.
     """
@@ -37,8 +48,10 @@ class Client:
         token: str | None = None,
         cacert: str | None = None,
         cert: str | None = None,
+        timeout: float = _TIMEOUT,
     ) -> None:
         self._place = place
+        self._timeout = timeout
         self._token = token
         self._tls: ssl.SSLContext | None = None
         if place.startswith("unix:"):
@@ -66,13 +79,26 @@ class Client:
         method: str,
         parts: tuple[str, ...],
         body: bytes | None = None,
-        parameters: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The answer to a call, read from JSON."""
+        return self.ask(method, parts, body, parameters, headers).value
+
+    def ask(
+        self,
+        method: str,
+        parts: tuple[str, ...],
+        body: bytes | None = None,
+        parameters: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """The same with the version of the configuration; ``more`` are further headers."""
         target = "/" + "/".join(quote(part, safe="") for part in parts)
         if parameters:
             target += "?" + urlencode(parameters)
         headers = {"Content-Type": "application/octet-stream"} if body is not None else {}
+        headers.update(more or {})
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         connection = self._connection()
@@ -81,7 +107,7 @@ class Client:
             reply = connection.getresponse()
             data = reply.read(_MAX_ANSWER)
         except (OSError, http.client.HTTPException) as error:
-            raise click.ClickException(f"{self._place}: {_reason(error)}") from None
+            raise click.ClickException(f"{self._place}: {self._reason(error)}") from None
         finally:
             connection.close()
         try:
@@ -93,15 +119,23 @@ class Client:
             ) from None
         if reply.status >= 300:
             message = answer.get("msg") if isinstance(answer, dict) else None
-            raise click.ClickException(f"{message or answer} ({reply.status})")
-        return answer
+            lines = f"{message or answer} ({reply.status})".splitlines()
+            raise click.ClickException("\n".join(map(printable, lines)))
+        return Answer(answer, reply.headers.get("ETag", ""))
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._place.startswith("unix:"):
-            return _UnixConnection(self._place[len("unix:") :])
+            return _UnixConnection(self._place[len("unix:") :], self._timeout)
         if self._tls is not None:
-            return http.client.HTTPSConnection(*self._address, timeout=_TIMEOUT, context=self._tls)
-        return http.client.HTTPConnection(*self._address, timeout=_TIMEOUT)
+            return http.client.HTTPSConnection(
+                *self._address, timeout=self._timeout, context=self._tls
+            )
+        return http.client.HTTPConnection(*self._address, timeout=self._timeout)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._timeout:g} s"
+        return _reason(error)
 
 
 def _trust(cacert: str | None, cert: str | None) -> ssl.SSLContext:
@@ -120,14 +154,14 @@ def _trust(cacert: str | None, cert: str | None) -> ssl.SSLContext:
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(_TIMEOUT)
+            sock.settimeout(self.timeout)
             sock.connect(self._path)
         except BaseException:
             sock.close()
@@ -138,7 +172,5 @@ class _UnixConnection(http.client.HTTPConnection):
 def _reason(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there; is slardar running?"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {_TIMEOUT:g} s"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())

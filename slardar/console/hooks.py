@@ -2,65 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from ssl import PEM_cert_to_DER_cert
 from typing import Any
 
 import click
 
-from slardar.console.client import DEFAULT, Client
+from slardar.console.client import Client
+from slardar.console.options import control_options
+from slardar.console.output import columns
 from slardar.errors import ConfigError
 from slardar.hooks.trial import Trial, read_body, read_reply, read_request
+from slardar.http1.tls import TlsFacts
+from slardar.http1.told_tls import told_tls
 from slardar.model.hook import check_new_hook_name
 from slardar.model.setting import settings_in_use
 
-__all__ = ["control_options", "hooks", "push", "try_hook"]
+__all__ = ["hooks", "push", "try_hook"]
 
 _LANGUAGES = {".lua": "lua", ".py": "python"}
-
-
-def control_options(command: Any) -> Any:
-    """The options of every command that talks to a running slardar, which gets a ``client``."""
-
-    @functools.wraps(command)
-    def run(
-        *, control: str, token: str | None, cacert: str | None, cert: str | None, **more: Any
-    ) -> Any:
-        return command(client=Client(control, token, cacert, cert), **more)
-
-    found: Any = run
-    for option in (
-        click.option(
-            "--cert",
-            envvar="SLARDAR_CERT",
-            metavar="FILE",
-            help="With https: a certificate and its key, for a channel that wants one.",
-        ),
-        click.option(
-            "--cacert",
-            envvar="SLARDAR_CACERT",
-            metavar="FILE",
-            help="With https: the CAs to trust in the place of the system's.",
-        ),
-        click.option(
-            "--token",
-            envvar="SLARDAR_TOKEN",
-            help="For a channel that wants one; better in SLARDAR_TOKEN than here.",
-        ),
-        click.option(
-            "--control",
-            envvar="SLARDAR_CONTROL",
-            default=DEFAULT,
-            show_default=True,
-            metavar="URL",
-            help="The control channel: http://HOST:PORT, https://HOST:PORT or unix:PATH.",
-        ),
-    ):
-        found = option(found)
-    return found
 
 
 def _language(file: str, language: str | None) -> str:
@@ -123,6 +86,11 @@ def push(
 
     It is in service on every worker when the command ends; where the code is refused,
     nothing has changed.
+
+    \b
+    Example:
+      slardar push tenant.py --as script.www.example.com
+      slardar push tenant.py --as script.www.example.com --shadow
     """
     language = _language(file, language)
     _checked_name(language, name)
@@ -176,7 +144,14 @@ def hooks(
     as_json: bool,
     client: Client,
 ) -> None:
-    """Show the hooks, or do something with one of them."""
+    """Show the hooks, or do something with one of them.
+
+    \b
+    Example:
+      slardar hooks
+      slardar hooks --shadow script.www.example.com
+      slardar hooks --activate script.www.example.com
+    """
     chosen = [name for name in (shadow, activate, rollback, remove) if name is not None]
     if len(chosen) > 1:
         raise click.UsageError("expected one of --shadow, --activate, --rollback and --rm")
@@ -244,7 +219,7 @@ def _show(client: Client, language: str | None, as_json: bool) -> None:
                 _also(hook),
             )
         )
-    click.echo(table(rows))
+    click.echo(columns(rows))
 
 
 def _also(hook: dict[str, Any]) -> str:
@@ -255,16 +230,6 @@ def _also(hook: dict[str, Any]) -> str:
     if "canary" in staged:
         return f"{version} for {staged['canary']} %"
     return f"{version} in the shadow" if staged.get("shadow") else f"{version} staged"
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """The rows as text, in columns as wide as their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-    return "\n".join(lines)
 
 
 def _shadow_text(report: dict[str, Any]) -> str:
@@ -322,6 +287,12 @@ def _shadow_text(report: dict[str, Any]) -> str:
     metavar="NETWORK",
     help="A network whose X-Forwarded-For and the like are believed.",
 )
+@click.option("--tls", is_flag=True, help="The request comes over TLS, for its Host.")
+@click.option(
+    "--client-cert",
+    metavar="FILE",
+    help="A certificate in PEM that the client has shown, and that was verified; with --tls.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
 def try_hook(
     file: str,
@@ -333,12 +304,19 @@ def try_hook(
     language: str | None,
     client: str,
     trusted: tuple[str, ...],
+    tls: bool,
+    client_cert: str | None,
     as_json: bool,
 ) -> None:
     """Run the hook in FILE for one request, without a running slardar, and show what it does.
 
     Ends with 0 if the request goes on or gets the hook's answer, with 1 if the code is
     refused or the hook fails.
+
+    \b
+    Example:
+      slardar try tenant.py --request cart.http
+      printf 'GET / HTTP/1.1\\nHost: a\\n\\n' | slardar try tenant.py --request -
     """
     language = _language(file, language)
     _checked_name(language, name)
@@ -351,6 +329,9 @@ def try_hook(
     data = sys.stdin.buffer.read() if request_file == "-" else _read(request_file)
     try:
         request = read_request(data, request_file, client, trusted)
+        if tls or client_cert is not None:
+            facts = _told_tls(request.host, client_cert)
+            request = read_request(data, request_file, client, trusted, facts)
         body = read_body(data, request_file, request)
         reply = None
         if response_file is not None:
@@ -366,6 +347,19 @@ def try_hook(
         click.echo(_outcome_text(outcome))
     if outcome["outcome"] == "failed":
         raise SystemExit(1)
+
+
+def _told_tls(host: str, client_cert: str | None) -> TlsFacts:
+    """The TLS of a client that has asked for a host.  Raises ConfigError."""
+    if client_cert is None:
+        return told_tls(name=host)
+    try:
+        found = PEM_cert_to_DER_cert(_text(client_cert, _read(client_cert)))
+        return told_tls(name=host, certificate=found)
+    except ValueError:
+        raise ConfigError(
+            f"--client-cert: expected a certificate in PEM in {client_cert}"
+        ) from None
 
 
 def _settings(pairs: Iterable[str]) -> Mapping[str, str]:

@@ -31,6 +31,10 @@ def simulate_command(
 
     The balancer, the rules of health, the heartbeats and the retries are those that serve; time,
     clients and servers are computed, so that an hour takes seconds.  No running slardar is needed.
+
+    \b
+    Example:
+      slardar simulate outage.yaml --json
     """
     # A balancer of the user's own is mostly beside the file.
     sys.path.insert(0, "")

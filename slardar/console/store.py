@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import click
 from msgspec import Struct
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
 
 from slardar import plugins
 from slardar.config import Hooks, Settings
+from slardar.console.run import run_reactor
 from slardar.control.desired import Desired, read_desired
-from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError, printable
+from slardar.errors import ConfigError, ConflictError, StoreError, printable
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.runner import Runner
 from slardar.interfaces import IForgetfulStore
-from slardar.model.change import TO_FILE, Change, StoredState, Value, differences
+from slardar.model.change import IN_FILE, TO_FILE, Change, StoredState, Value, differences
 from slardar.plugins import open_store, peek_store
 from slardar.stores.sqlite import SqliteStore
 from slardar.stores.urls import hidden_url
@@ -40,6 +40,8 @@ _KINDS: Mapping[str, Any] = {
     "routes": "routes",
     "hooks": "hook",
     "settings": "setting",
+    "certificates": "certificate",
+    "acme": "acme",
 }
 
 
@@ -53,6 +55,7 @@ class Report(Struct, frozen=True):
     routes: int
     hooks: int
     settings: int
+    certificates: int
 
     @classmethod
     def of(cls, state: StoredState) -> Report:
@@ -63,14 +66,23 @@ class Report(Struct, frozen=True):
         )
         removed = sum(value is None for values in named for value in values.values())
         routes = len(state.routes) if isinstance(state.routes, list) else 0
-        return cls(upstreams, services, removed, routes, len(state.hooks), len(state.settings))
+        return cls(
+            upstreams,
+            services,
+            removed,
+            routes,
+            len(state.hooks),
+            len(state.settings),
+            len(state.certificates),
+        )
 
     def __str__(self) -> str:
         removed = f" ({self.removed} more removed)" if self.removed else ""
         return (
             f"{_counted(self.upstreams, 'upstream')}, {_counted(self.services, 'service')}{removed}"
             f", {_counted(self.routes, 'route')}, {_counted(self.hooks, 'hook')},"
-            f" {_counted(self.settings, 'setting')}"
+            f" {_counted(self.settings, 'setting')},"
+            f" {_counted(self.certificates, 'certificate')}"
         )
 
 
@@ -93,6 +105,10 @@ def copy_command(source: str, target: str, replace: bool, as_json: bool) -> None
 
     FROM and TO are URLs as in the setting `store`.  The copy is one commit: all of it or nothing.
     TO must be empty, or be given up with --replace.  It is read again at the end.
+
+    \b
+    Example:
+      slardar store copy sqlite:slardar.db consul://127.0.0.1:8500/slardar
     """
 
     def tell(done: tuple[StoredState, int]) -> None:
@@ -105,7 +121,7 @@ def copy_command(source: str, target: str, replace: bool, as_json: bool) -> None
         else:
             click.echo(f"copied to {hidden_url(target)}, as version {version}: {report}")
 
-    _run(lambda reactor: copy_store(reactor, source, target, replace), tell)
+    run_reactor(lambda reactor: copy_store(reactor, source, target, replace), tell)
 
 
 @store.command("check")
@@ -115,6 +131,10 @@ def check_command(url: str, as_json: bool) -> None:
     """Say what of the store URL cannot be served: a line each, and exit code 1.
 
     The store is only read.  Hooks in service are loaded, as a worker would.
+
+    \b
+    Example:
+      slardar store check sqlite:slardar.db
     """
     # A balancer of the user's own is mostly in the folder.
     sys.path.insert(0, "")
@@ -132,36 +152,7 @@ def check_command(url: str, as_json: bool) -> None:
         if problems:
             raise SystemExit(1)
 
-    _run(lambda reactor: read_store(reactor, url), tell)
-
-
-def _run(
-    ask: Callable[[Any], Coroutine[Any, Any, T]],
-    tell: Callable[[T], None],
-) -> None:
-    """Run the reactor until ``ask`` is answered, and end the process."""
-    problems: list[str] = []
-    has_ended = False
-
-    async def work(reactor: Any) -> None:
-        nonlocal has_ended
-        try:
-            found = await ask(reactor)
-        except SlardarError as error:
-            problems.extend(error.problems if isinstance(error, ConfigError) else [str(error)])
-            raise SystemExit(1) from None
-        has_ended = True
-        tell(found)
-
-    try:
-        react(lambda reactor: Deferred.fromCoroutine(work(reactor)))
-    except SystemExit:
-        if problems:
-            raise click.ClickException("\n".join(map(printable, problems))) from None
-        if not has_ended:
-            # Somebody has interrupted it.
-            raise click.Abort from None
-        raise
+    run_reactor(lambda reactor: read_store(reactor, url), tell)
 
 
 async def _answer(reactor: Any, url: str, made: Deferred[T]) -> T:
@@ -242,7 +233,7 @@ async def copy_store(
 def _gone(path: str) -> Value:
     section, _, name = path.partition(".")
     kind = _KINDS.get(section, "setting")
-    return Value(kind, name, None if kind in ("hook", "setting") else TO_FILE)
+    return Value(kind, name, TO_FILE if kind in IN_FILE else None)
 
 
 def check_state(state: StoredState) -> dict[str, str]:

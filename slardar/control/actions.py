@@ -16,9 +16,11 @@ from twisted.internet import defer
 from slardar import __version__
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Settings
+from slardar.control.certificate_calls import CertificateActions
 from slardar.control.changes import ApplyError, MovedError, Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import Configuration
+from slardar.control.declared import DeclaredActions
 from slardar.control.history import HistoryActions
 from slardar.control.hook_settings import HookSettingActions
 from slardar.control.hooks import HookActions
@@ -28,6 +30,7 @@ from slardar.control.status import build_status, shown_store
 from slardar.errors import NotFoundError
 from slardar.events import EventLog
 from slardar.interfaces import IPlane, IStore
+from slardar.model.acme import HostState
 from slardar.model.change import TO_FILE, Value
 from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
 from slardar.model.parse import (
@@ -44,6 +47,7 @@ from slardar.model.shown import without_password
 from slardar.model.snapshot import Route
 from slardar.observers.exposition import scrape
 from slardar.plugins import reload_balancer
+from slardar.tls_files import with_files
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
 
@@ -65,14 +69,21 @@ class Actions(Configuration):
         self.start_time = clock()
         #: What ``/status`` shows of the generations before this process; newest first.
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
+        #: How it is with the certificates that are got by ACME, by host.
+        self.acme: Callable[[], Mapping[str, HostState]] = dict
         #: The operations on hooks.
         self.hooks = HookActions(self)
+        #: What ``/status`` shows of TLS to clients; ``None`` without it.
+        self.tls: Mapping[str, Any] | None = None
         #: What has happened, for those who ask; ``None`` if nobody can.
         self.events: EventLog | None = None
         #: The operations on services.
         self.services = ServiceActions(self)
         #: The operations on settings of hooks.
         self.hook_settings = HookSettingActions(self)
+        #: The operations on certificates.
+        self.certificates = CertificateActions(self)
+        self.declared = DeclaredActions(self)
         #: The operations on the history.
         self.history = HistoryActions(self)
 
@@ -123,6 +134,9 @@ class Actions(Configuration):
             self.origins(),
             self.service_watch.shown(),
             shown_store(self.store, self.store_url, self.store_trouble, self.clock()),
+            self.certificates.summary(self.clock()),
+            self.tls,
+            self.acme(),
         )
 
     def metrics(self) -> Iterator[str]:
@@ -131,7 +145,8 @@ class Actions(Configuration):
         stale = 0.0
         if trouble is not None and trouble.status != "error":
             stale = max(0.0, self.clock() - trouble.since)
-        return scrape(self.plane, self.snapshot, __version__, stale)
+        expiries = self.certificates.expiries()
+        return scrape(self.plane, self.snapshot, __version__, stale, expiries)
 
     def generation(self) -> dict[str, Any]:
         """What the status says of this process under ``generations``."""
@@ -204,6 +219,7 @@ class Actions(Configuration):
             where = f"upstreams.{name}"
             # All other mistakes are found before anything is loaded.
             upstream = merge_upstream(self.snapshot.upstreams.get(name), name, body, where)
+            upstream = with_files(upstream)
             when = reload_balancer(upstream.mode, upstream.mode_opts, where)
             return self._next(name, msgspec.structs.replace(upstream, loaded=when))
 

@@ -7,6 +7,7 @@ secrets, so only their names are shown.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from slardar.model.names import host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.model.tls import Pair
 
 __all__ = ["describe_change"]
 
@@ -48,6 +50,9 @@ def describe_change(before: Snapshot, following: Next) -> str:
         text = _upstream(before.upstreams.get(first.name), after.upstreams.get(first.name))
     elif kinds == {"service"} and len(following.values) == 1:
         text = _service(before, after, first.name)
+    elif kinds == {"certificate"}:
+        names = (value.name for value in following.values)
+        text = shortened(filter(None, (_certificate(after.certificates.get(one)) for one in names)))
     elif kinds == {"setting"}:
         # The log names the settings beside this, and their values may be secrets.
         text = ""
@@ -124,6 +129,13 @@ def _value(value: Any) -> str:
     return "(not given)" if value is _ABSENT else shown(value).strip('"')
 
 
+def _certificate(pair: Pair | None) -> str:
+    if pair is None:
+        return ""
+    expires = time.strftime("%Y-%m-%d", time.localtime(pair.expires))
+    return f"for {shortened(pair.names)}, until {expires}"
+
+
 def _hook_of(before: Snapshot, after: Snapshot, path: str) -> str:
     language, _, name = path.partition("/")
     return _hook(before.hooks.get((language, name)), after.hooks.get((language, name)))
@@ -155,7 +167,7 @@ def _whole(before: Snapshot, after: Snapshot) -> str:
     names = [
         *(f"+{name}" for name in found if name not in known),
         *(f"-{name}" for name in known if name not in found),
-        *(name for name in found if name in known and known[name].digest != found[name].digest),
+        *(name for name in found if name in known and not known[name].same_as(found[name])),
     ]
     if names:
         parts.append(f"upstreams {shortened(names)}")
@@ -175,4 +187,10 @@ def _whole(before: Snapshot, after: Snapshot) -> str:
         differing = [one for one in names if before.settings.get(one) != after.settings.get(one)]
         if differing:
             parts.append(f"settings {shortened(differing)}")
+    if before.certificates is not after.certificates:
+        old_pairs, new_pairs = before.certificates, after.certificates
+        names = sorted({*old_pairs, *new_pairs})
+        differing = [one for one in names if old_pairs.get(one) is not new_pairs.get(one)]
+        if differing:
+            parts.append(f"certificates {shortened(differing)}")
     return "; ".join(parts)

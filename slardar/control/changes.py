@@ -93,7 +93,8 @@ class Next(Struct):
         things = dict.fromkeys(
             [
                 *(("upstream", name) for name in self.changed),
-                *((one.kind, one.name) for one in self.values),
+                # What the client of a CA keeps is no configuration.
+                *((one.kind, one.name) for one in self.values if one.kind != "acme"),
             ]
         )
         for kind, name in islice(things, _MAX_EVENTS):

@@ -101,6 +101,8 @@ def _is_there(parts: Sequence[str], snapshot: Snapshot) -> bool:
             return name in snapshot.upstreams
         case ["service", name]:
             return name in snapshot.services
+        case ["certificate", name]:
+            return name in snapshot.certificates
         case ["setting", name]:
             return name in snapshot.settings
         case ["upstream", name, server]:

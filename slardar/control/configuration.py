@@ -21,9 +21,11 @@ The file is long, because the steps of a change are read as one text.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+from msgspec import structs
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -67,6 +69,7 @@ from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
 from slardar.stores.kept import Trouble
 from slardar.stores.urls import hidden_url
+from slardar.tls_files import warn_unverified
 
 __all__ = ["Configuration"]
 
@@ -181,6 +184,7 @@ class Configuration:
             (f"{'store: ' if state.decides(name) else ''}upstreams.{name}", upstream.source)
             for name, upstream in desired.upstreams.items()
         )
+        warn_unverified(desired.upstreams.values())
         if desired.hooks:
             await self.plane.check_stored(desired.hooks)
         await self.plane.apply(self.snapshot, list(desired.upstreams))
@@ -209,6 +213,39 @@ class Configuration:
         changed then.  Fails with ApplyError if the change is stored but not served.
         """
         return defer.ensureDeferred(self._change(prepare, who, wait, condition))
+
+    def keep_values(
+        self, prepare: Callable[[StoredState], Sequence[Value]], who: str
+    ) -> defer.Deferred[None]:
+        """Store values of kind ``acme``, of which nothing is served and no version is made.
+
+        ``prepare`` gets what the store holds, and returns the values; nothing is stored if there
+        are none.  Fails as :meth:`change` does, and then nothing is stored: with ConflictError if
+        another node has written one of the values meanwhile.
+        """
+        return defer.ensureDeferred(self._keep_values(prepare, who))
+
+    async def _keep_values(
+        self, prepare: Callable[[StoredState], Sequence[Value]], who: str
+    ) -> None:
+        await self._lock.acquire()
+        try:
+            self._handover.check()
+            held, now = self.held, self.clock()
+            changes = [Change(one.kind, one.name, one.value, who, now) for one in prepare(held)]
+            if not changes:
+                return
+            try:
+                revision = await self.store.commit(held.revision, changes, held.version)
+            except StoreError as error:
+                self._trouble.refused(str(error))
+                raise
+            self._others.committed()
+            self.held = held.after(changes, held.version, revision)
+            self._trouble.over()
+            self._keep()
+        finally:
+            self._lock.release()
 
     async def change_checked(
         self,
@@ -307,6 +344,12 @@ class Configuration:
             for name in following.changed
             if (upstream := following.snapshot.upstreams.get(name)) is not None
         )
+        warn_unverified(
+            upstream
+            for name in following.changed
+            if (upstream := following.snapshot.upstreams.get(name)) is not None
+            and (name not in before.upstreams or not upstream.same_as(before.upstreams[name]))
+        )
         return version
 
     async def _store_values(self, following: Next, who: str) -> StoredState:
@@ -397,18 +440,45 @@ class Configuration:
         """Store and serve ``state`` in the place of the state that the store holds.  All
         differences are one new version; fires with ``None`` if there are none.
 
-        The version and the revision of ``state`` do not matter, nor what it has of the file.
+        The version and the revision of ``state`` do not matter, nor what it has of the file, nor
+        what holds private keys: certificates stay as they are.
         ``reason`` is stored with the differences, and then there is a new version even without any.
         Fails as other changes do.  If any part that differs cannot be served, it fails with
         ConfigError and nothing has changed.
         """
 
         def prepare(checks: Checks) -> Next:
-            values = differences(self.held, state)
+            held = self.held
+            wanted = structs.replace(state, certificates=held.certificates, acme=held.acme)
+            values = differences(held, wanted)
             if reason is not None:
                 values.insert(0, reason)
             if not values:
                 raise NothingChanged
+            return self._change_to(self._desired(self.settings, wanted), values, checks)
+
+        made = self.change_checked(prepare, who, wait, condition)
+        return defer.ensureDeferred(or_none(made))
+
+    def take_values(
+        self,
+        wanted: Callable[[], list[Value]],
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> defer.Deferred[Receipt | None]:
+        """Store and serve some values.  All are one new version; fires with ``None`` if there are
+        none.
+
+        ``wanted`` gives them when it is the turn of this change, perhaps again and again.  Fails
+        with what it raises, and as :meth:`take_desired` does.
+        """
+
+        def prepare(checks: Checks) -> Next:
+            values = wanted()
+            if not values:
+                raise NothingChanged
+            state = self.held.after(values, self.held.version, self.held.revision)
             return self._change_to(self._desired(self.settings, state), values, checks)
 
         made = self.change_checked(prepare, who, wait, condition)
@@ -425,7 +495,8 @@ class Configuration:
 
     async def _take_settings(self, settings: Settings, who: str) -> Receipt | None:
         def prepare(checks: Checks) -> Next:
-            desired = self._desired(settings, self.held)
+            # A file that an upstream of the store names may be there by now.
+            desired = self._desired(settings, self.held, again=True)
             self._read_at = self.clock()
             if desired.is_served(self.snapshot):
                 self.settings = settings
@@ -448,10 +519,41 @@ class Configuration:
             )
         return receipt
 
-    def _desired(self, settings: Settings, state: StoredState) -> Desired:
+    def take_files(
+        self, upstreams: Mapping[str, Upstream], who: str
+    ) -> defer.Deferred[Receipt | None]:
+        """Serve these upstreams, which differ from those that are served in what is in the files
+        of their ``tls``.  One that was changed otherwise meanwhile stays as it is.
+
+        They are one new version, of which the store is not told; fires with ``None`` if there are
+        none.  Fails with ApplyError.
+        """
+
+        def prepare() -> Next:
+            snapshot = self.snapshot
+            changed = []
+            for name, upstream in upstreams.items():
+                known, service = snapshot.upstreams.get(name), snapshot.services.get(name)
+                if known is None or known.digest != upstream.digest or known.same_as(upstream):
+                    continue
+                changed.append(name)
+                if service is None:
+                    snapshot = snapshot.with_upstream(upstream)
+                else:
+                    service = msgspec.structs.replace(service, tls=upstream.tls)
+                    snapshot = snapshot.with_service(service, upstream)
+            if not changed:
+                raise NothingChanged
+            value = Value("file", "", {"upstreams": changed})
+            return Next([value], snapshot, changed, stored=self.held)
+
+        return defer.ensureDeferred(or_none(self.change(prepare, who)))
+
+    def _desired(self, settings: Settings, state: StoredState, again: bool = False) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
-        read, unless that part is left out already, or is a setting of hooks."""
-        desired = self.read_state(settings, state)
+        read, unless that part is left out already, or is a setting of hooks.  ``again``: parts that
+        are left out are read again."""
+        desired = self.read_state(settings, state, again=again)
         problems = [
             reason
             for where, reason in desired.failed.items()
@@ -462,7 +564,11 @@ class Configuration:
         return desired
 
     def read_state(
-        self, settings: Settings, state: StoredState, held: StoredState | None = None
+        self,
+        settings: Settings,
+        state: StoredState,
+        held: StoredState | None = None,
+        again: bool = False,
     ) -> Desired:
         """What is to be served for these.  Of a part that cannot be read, what is served stays."""
         return read_desired(
@@ -473,15 +579,16 @@ class Configuration:
             self.snapshot,
             self.failed,
             self.followed,
+            again,
         )
 
-    def settled(self, value: Value) -> Next:
-        """The change to this value, with whatever is in use after it, as after a start: a name that
-        an upstream has left may be that of a service."""
-        state = self.held.after([value], self.held.version, self.held.revision)
+    def settled(self, *values: Value) -> Next:
+        """The change to these values, with whatever is in use after it, as after a start: a name
+        that an upstream has left may be that of a service."""
+        state = self.held.after(values, self.held.version, self.held.revision)
         desired = self._desired(self.settings, state)
         snapshot = desired.snapshot(self.snapshot.version + 1)
-        return Next([value], snapshot, desired.changed(self.snapshot), failed=desired.failed)
+        return Next(values, snapshot, desired.changed(self.snapshot), failed=desired.failed)
 
     def _change_to(
         self,

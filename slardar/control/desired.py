@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from slardar.config import Settings
 from slardar.errors import ConfigError
+from slardar.model.acme import read_challenges
 from slardar.model.change import TO_FILE, StoredState, Value, is_same
 from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook, written
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
@@ -27,6 +28,7 @@ from slardar.model.service import Service, parse_service
 from slardar.model.setting import settings_in_use
 from slardar.model.shown import HIDDEN, hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
+from slardar.model.tls import Pair, written_pair
 
 __all__ = [
     "Desired",
@@ -45,6 +47,9 @@ T = TypeVar("T")
 #: Upstreams of which each costs less than to make the whole anew.
 _FEW = 5
 
+#: The beginning of the key paths of certificates.
+_CERTIFICATES = "certificates."
+
 _NOTHING = Snapshot.build(0, {}, (), None)
 
 
@@ -59,6 +64,8 @@ class Desired(Struct, frozen=True):
     hooks: Mapping[HookKey, Hook]
     #: As :attr:`Snapshot.settings` has them.
     settings: Mapping[str, str]
+    #: It has the certificates of the store, and what CAs are answered.
+    certified: Snapshot
     #: The parts of the state that cannot be read: why, in one line, by key path.
     failed: Mapping[str, str]
 
@@ -72,14 +79,14 @@ class Desired(Struct, frozen=True):
             self.hooks,
             self.services,
             self.settings,
-        )
+        ).certified_as(self.certified)
 
     def snapshot_after(self, served: Snapshot, version: int) -> Snapshot:
         """The same, made from the present configuration if little differs, which is cheaper."""
         changed = self.changed(served)
-        if not changed or len(changed) > _FEW or not self._differs_in_upstreams_only(served):
+        if len(changed) > _FEW or not self._is_like(served):
             return self.snapshot(version)
-        snapshot = served
+        snapshot = served.certified_as(self.certified)
         for name in changed:
             upstream = self.upstreams.get(name)
             if upstream is None:
@@ -110,9 +117,15 @@ class Desired(Struct, frozen=True):
 
     def is_served(self, served: Snapshot) -> bool:
         """Whether there is no difference at all."""
-        return self._differs_in_upstreams_only(served) and not self.changed(served)
+        return (
+            self.certified.certificates is served.certificates
+            and self.certified.challenges is served.challenges
+            and self._is_like(served)
+            and not self.changed(served)
+        )
 
-    def _differs_in_upstreams_only(self, served: Snapshot) -> bool:
+    def _is_like(self, served: Snapshot) -> bool:
+        """Whether nothing differs but upstreams, certificates and what CAs are answered."""
         return (
             self.services is served.services
             and self.routes is served.routes
@@ -130,6 +143,7 @@ def read_desired(
     served: Snapshot = _NOTHING,
     failed: Mapping[str, str] | None = None,
     followed: Callable[[Service], Upstream] = lambda service: service.upstream(()),
+    again: bool = False,
 ) -> Desired:
     """What is to be served for ``settings`` and ``state``.  Never fails: of a part of the state
     that cannot be read, what is served stays, and ``failed`` of the result says why.
@@ -143,9 +157,10 @@ def read_desired(
 
     ``served`` is the present configuration, ``held`` the state that it was made from, and
     ``failed`` the parts of that state that could not be read.  ``followed`` makes the upstream of a
-    service.
+    service.  ``again``: upstreams and services that could not be read are read again, for there may
+    be something else in files that they name.
     """
-    reader = _StateReader(held or StoredState(), served, failed or {}, plugins)
+    reader = _StateReader(held or StoredState(), served, failed or {}, plugins, again)
     upstreams = {
         name: reader.kept_upstream(upstream)
         for name, upstream in settings.first_upstreams.items()
@@ -177,6 +192,7 @@ def read_desired(
         routes = served.routes
     hooks = reader.read_hooks(state)
     values = reader.read_settings(settings, state)
+    certificates = reader.read_certificates(state)
     return Desired(
         upstreams,
         same_or(served.services, services),
@@ -184,6 +200,7 @@ def read_desired(
         settings.default_upstream,
         hooks,
         values,
+        reader.certified(state, certificates),
         reader.failed,
     )
 
@@ -236,7 +253,9 @@ class _StateReader:
         served: Snapshot,
         known_failed: Mapping[str, str],
         plugins: Plugins | None,
+        again: bool = False,
     ) -> None:
+        self._again = again
         self._held = held
         self._served = served
         self._known_failed = known_failed
@@ -277,7 +296,8 @@ class _StateReader:
         where = f"upstreams.{name}"
         known = self.served_upstream(name)
         parse = partial(self._parse_upstream, name, where)
-        return self._read(where, value, self._held.upstreams.get(name), known, parse)
+        held = self._held.upstreams.get(name)
+        return self._read(where, value, held, known, parse, self._again)
 
     def _parse_upstream(self, name: str, where: str, value: object) -> Upstream:
         # Somebody else who writes to the store may know more keys than this version.
@@ -286,7 +306,7 @@ class _StateReader:
     def kept_upstream(self, upstream: Upstream) -> Upstream:
         """The upstream that is served, if it is equal; else this one."""
         known = self._served.upstreams.get(upstream.name)
-        if known is not None and known.digest == upstream.digest:
+        if known is not None and known.same_as(upstream):
             return known
         return upstream.following(known)
 
@@ -355,7 +375,7 @@ class _StateReader:
                 # One that is not served may only have been left out: it is read again.
                 held = None if known is None else self._held.services.get(name)
                 parse = partial(self._parse_service, name, where)
-                service = self._read(where, value, held, known, parse)
+                service = self._read(where, value, held, known, parse, self._again)
                 if service is not None:
                     services[name] = service
         return services
@@ -366,7 +386,40 @@ class _StateReader:
     def _kept_service(self, service: Service) -> Service:
         """The service that is known, if it is equal; else this one."""
         known = self._served.services.get(service.name)
-        return service if known is None or known.digest != service.digest else known
+        return service if known is None or not known.same_as(service) else known
+
+    def read_certificates(self, state: StoredState) -> Mapping[str, Pair]:
+        """The certificates of a state.  If none differs, it is the mapping that is served."""
+        known, held = self._served.certificates, self._held.certificates
+        failed = {where for where in self._known_failed if where.startswith(_CERTIFICATES)}
+        broken = self.broken_names("certificates", state)
+        if state.certificates is held and not failed and not broken:
+            return known
+        found: dict[str, Pair] = {}
+        for name in broken:
+            if name in known:
+                found[name] = known[name]
+        for name, value in state.certificates.items():
+            where = f"{_CERTIFICATES}{name}"
+            pair: Pair | None = known.get(name)
+            if pair is None or value is not held.get(name) or where in failed:
+                # Imported here: a process without TLS does not pay for it.
+                from slardar.control import stored_pairs
+
+                parse = partial(stored_pairs.parse_pair, name, where=where)
+                pair = self._read(where, value, held.get(name), pair, parse)
+            if pair is not None:
+                found[name] = pair
+        return same_or(known, found)
+
+    def certified(self, state: StoredState, certificates: Mapping[str, Pair]) -> Snapshot:
+        """What is served, with these certificates and with what CAs are to be answered."""
+        found = self._served
+        if certificates is not found.certificates:
+            found = found.with_certificates(certificates)
+        challenges, failed = read_challenges(state.acme, found.challenges)
+        self.failed.update((f"acme.{name}", f"acme.{name}: {why}") for name, why in failed.items())
+        return found if challenges is found.challenges else found.with_challenges(challenges)
 
     def leave_out(self, section: str, name: str, other: str) -> None:
         """Note that a name cannot have its value in this section, for it is something else."""
@@ -436,6 +489,9 @@ def served_state(state: StoredState, served: Snapshot, failed: Mapping[str, str]
             values.append(
                 Value("setting", name, None if text is None else msgspec.json.decode(text))
             )
+        elif section == "certificates":
+            pair = served.certificates.get(name)
+            values.append(Value("certificate", name, None if pair is None else written_pair(pair)))
     found = state.after(values, state.version, state.revision) if values else state
     return structs.replace(found, broken={}) if found.broken else found
 

@@ -113,8 +113,9 @@ class HistoryActions:
         """Make a new version of what was set through control channels at ``version``.
 
         What the file says is not part of this, so the file's present values count for all that was
-        not set then.  Raises NotFoundError if the version is not known any more, ConfigError if a
-        part of it cannot be served any more, and what other changes raise: nothing has changed
+        not set then.  Certificates stay as they are now: one that has expired since or was revoked
+        must not come back.  Raises NotFoundError if the version is not known any more, ConfigError
+        if a part of it cannot be served any more, and what other changes raise: nothing has changed
         then.
         """
         configuration = self._configuration
@@ -161,6 +162,13 @@ def _origins(names: Iterable[str], decides: Callable[[str], bool]) -> dict[str, 
     return {name: "control" if decides(name) else "file" for name in names}
 
 
+def _certificate(kept: Any) -> Any:
+    """What the store's history has kept of a certificate."""
+    if not isinstance(kept, Mapping) or "expires" not in kept:
+        return kept
+    return {**kept, "expires": local_time(kept["expires"])}
+
+
 def _shown(record: Recorded) -> dict[str, Any]:
     """A change as an answer shows it."""
     change = record.change
@@ -182,6 +190,9 @@ def _shown(record: Recorded) -> dict[str, Any]:
         # A value may be a secret.
         text = "set" if old is None else "removed" if new is None else "changed"
         old, new = (None if one is None else HIDDEN for one in (old, new))
+    elif change.kind == "certificate":
+        old, new = _certificate(old), _certificate(new)
+        text = diff(old, new) or "renewed or repaired"
     else:
         text = diff(old, new)
     if change.value == TO_FILE and change.kind in IN_FILE:

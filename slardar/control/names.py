@@ -58,7 +58,7 @@ class Names:
             return event.upstream in self
         if isinstance(event, HookState) or (isinstance(event, Changed) and event.kind == "hook"):
             return self.has_hook(event.name.partition("/")[2])
-        if isinstance(event, Changed) and event.kind in ("upstream", "service"):
+        if isinstance(event, Changed) and event.kind in ("upstream", "service", "certificate"):
             return event.name in self
         return self.is_everything or isinstance(event, (Gap, More))
 

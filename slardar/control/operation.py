@@ -111,7 +111,7 @@ class Operation(Struct, frozen=True):
     @property
     def is_change(self) -> bool:
         """Whether it may change the configuration."""
-        return self.methods != ("GET",)
+        return self.methods != ("GET",) and self.role == "admin"
 
     def read_parameters(self, given: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
         """The value of each parameter, from texts.

@@ -191,6 +191,53 @@ async def _remove_setting(actions: Actions, call: ControlCall) -> Any:
     return await _done(call, actions.hook_settings.remove(call.arguments["key"], *call.by))
 
 
+async def _certificates(actions: Actions, call: ControlCall) -> Any:
+    found = await in_pieces(actions.certificates.all(), actions.history.turn)
+    return [one for one in found if all(name in call.names for name in one["names"])]
+
+
+def _certificate(actions: Actions, call: ControlCall) -> Any:
+    found = actions.certificates.one(call.arguments["name"])
+    _guard(call)(found["names"])
+    return found
+
+
+async def _set_certificate(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["name"]
+    certificates = actions.certificates
+    pair = certificates.check(name, _read_secret(call.body, f"certificates.{name}"))
+    guard = _guard(call)
+    guard(pair.names)
+    changed = await _done(call, certificates.set(name, pair, *call.by, guard))
+    warnings = certificates.warnings(name)
+    if not warnings:
+        return changed
+    return structs.replace(changed, headers={"X-Slardar-Warning": _header(warnings)})
+
+
+async def _remove_certificate(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["name"]
+    return await _done(call, actions.certificates.remove(name, *call.by, _guard(call)))
+
+
+def _read_secret(body: bytes, where: str) -> Any:
+    """A body as JSON.  Raises ConfigError, which quotes nothing of the body."""
+    try:
+        return read_json(body)
+    except PartlyReadError:
+        raise ConfigError(f"{where}: expected an object with cert and key, each once") from None
+
+
+def _guard(call: ControlCall) -> Callable[[Sequence[str]], None]:
+    """Refuses a certificate that is for other host names than those of the caller's token."""
+
+    def check(hosts: Sequence[str]) -> None:
+        if not all(host in call.names for host in hosts):
+            raise RefusedError(403, "expected a token for every host name of the certificate")
+
+    return check
+
+
 def _routes(actions: Actions, call: ControlCall) -> Any:
     return actions.routes()
 
@@ -320,6 +367,26 @@ async def _roll_back(actions: Actions, call: ControlCall) -> Any:
     return CallResult(answer, version=done.receipt.version)
 
 
+def _compare(actions: Actions, call: ControlCall) -> Any:
+    body = read_json(call.body)
+    return list(map(structs.asdict, actions.declared.differences(body, call.parameters["prune"])))
+
+
+async def _apply(actions: Actions, call: ControlCall) -> Any:
+    body = read_json(call.body)
+    done = await actions.declared.apply(body, call.parameters["prune"], *call.by)
+    receipt = done.receipt
+    version = actions.snapshot.version if receipt is None else receipt.version
+    answer = {
+        "status": 200,
+        "version": version,
+        "differences": list(map(structs.asdict, done.differences)),
+    }
+    if call.parameters["receipt"] and receipt is not None:
+        answer["workers"] = dict(receipt.workers)
+    return CallResult(answer, version=version)
+
+
 def _events(actions: Actions, call: ControlCall) -> Any:
     if actions.events is None:
         raise NotReadyError("there are no events here")
@@ -418,6 +485,7 @@ _ON_ERROR = Parameter(
     about="What happens to a request whose hook fails.",
     schema={"type": "string", "enum": ["continue", "reject", "previous"]},
 )
+_PRUNE = _flag("prune", "Remove upstreams and services that the body does not name.")
 _BEFORE = Parameter("before", _read_version, about="Only versions before this one.", schema=_NUMBER)
 _KIND = Parameter(
     "kind", _read_kinds, frozenset(), "Only events of these kinds, with commas between."
@@ -609,6 +677,36 @@ OPERATIONS: tuple[Operation, ...] = (
         body="Object",
     ),
     _change("remove-service", "DELETE", "/service/NAME", _remove_service, "Remove a service.", _TO),
+    _question(
+        "certificates",
+        "/certificates",
+        _certificates,
+        "Every certificate for clients, of files and of the store; never a key.",
+        answer="Certificates",
+        is_filtered=True,
+    ),
+    _question(
+        "certificate",
+        "/certificate/NAME",
+        _certificate,
+        "One certificate of the store; never its key.",
+        answer="Certificate",
+    ),
+    _change(
+        "set-certificate",
+        "PUT",
+        "/certificate/NAME",
+        _set_certificate,
+        "Make or replace a certificate for clients, with its key.",
+        body="Pair",
+    ),
+    _change(
+        "remove-certificate",
+        "DELETE",
+        "/certificate/NAME",
+        _remove_certificate,
+        "Remove a certificate of the store.",
+    ),
     # A setting may be a secret.  It is no NAME: no hook is kept from reading it, so a token for
     # some names must not set it.
     _question(
@@ -646,6 +744,27 @@ OPERATIONS: tuple[Operation, ...] = (
         _return_routes,
         "Return to the routes of the file.",
         _TO,
+    ),
+    Operation(
+        "compare",
+        "read",
+        _compare,
+        ("POST",),
+        "/diff",
+        (_PRUNE,),
+        about="What POST /apply would change.",
+        body="Declaration",
+        answer="Differences",
+    ),
+    _change(
+        "apply",
+        "POST",
+        "/apply",
+        _apply,
+        "Serve the upstreams, services and routes that the body declares, as one change.",
+        _PRUNE,
+        body="Declaration",
+        answer="Applied",
     ),
     _question(
         "history",

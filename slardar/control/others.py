@@ -20,6 +20,8 @@ _KINDS: Mapping[str, Kind] = {
     "services": "service",
     "hooks": "hook",
     "settings": "setting",
+    "acme": "acme",
+    "certificates": "certificate",
 }
 
 

@@ -39,6 +39,19 @@ def _ref(name: str) -> dict[str, Any]:
 
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "integer"}
+_CERTIFICATE = _object(
+    name=_TEXT,
+    names=_list(_TEXT),
+    kind=_TEXT,
+    issuer=_TEXT,
+    subject=_TEXT,
+    serial=_TEXT,
+    sha256=_TEXT,
+    not_before=_TEXT,
+    expires=_TEXT,
+    **{"from": _TEXT},
+    in_use={"type": "boolean"},
+)
 
 #: By name, what is not made from a class.
 _OTHERS: Mapping[str, Mapping[str, Any]] = {
@@ -62,6 +75,9 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
     "Upstreams": _by_name("Object"),
     "Services": _by_name("Object"),
     "Settings": _by_name("Any"),
+    "Certificate": _CERTIFICATE,
+    "Certificates": _list(_CERTIFICATE),
+    "Pair": {**_object(cert=_TEXT, key=_TEXT), "additionalProperties": False},
     "Route": {
         "type": "object",
         "properties": dict.fromkeys(("host", "path", "path_regex", "upstream"), _TEXT),
@@ -70,6 +86,17 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
         "additionalProperties": False,
     },
     "Routes": _list(_ref("Route")),
+    "Declaration": {
+        "type": "object",
+        "properties": {
+            "upstreams": {"type": "object", "additionalProperties": _ref("Upstream")},
+            "services": {"type": "object", "additionalProperties": {"type": "object"}},
+            "routes": _list(_ref("Route")),
+        },
+        "additionalProperties": False,
+    },
+    "Differences": _list(_object(kind=_TEXT, name=_TEXT, diff=_TEXT)),
+    "Applied": _object(status={"const": 200}, version=_NUMBER, differences=_ref("Differences")),
     "History": _list(_object(version=_NUMBER, time={}, who=_TEXT, kind=_TEXT, name=_TEXT, diff={})),
     "Hooks": _object(
         global_version=_NUMBER, commit_version=_TEXT, version=_NUMBER, modules=_list({})

@@ -15,6 +15,7 @@ from slardar.catalogues.watch import ServiceState
 from slardar.config import Settings
 from slardar.health import checked
 from slardar.interfaces import IKeptStore, IPlane, IStore
+from slardar.model.acme import HostState
 from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
@@ -53,6 +54,9 @@ def build_status(
     origins: Mapping[str, Any] | None = None,
     services: Mapping[str, ServiceState] | None = None,
     store: Mapping[str, Any] | None = None,
+    certificates: Mapping[str, Any] | None = None,
+    tls: Mapping[str, Any] | None = None,
+    acme: Mapping[str, HostState] | None = None,
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
@@ -61,7 +65,9 @@ def build_status(
     ``generations`` are the processes that serve, this one first and then those that an
     upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where
     upstreams, services and routes come from; ``services`` what their catalogues have said;
-    ``store`` how the store is (:func:`shown_store`).
+    ``store`` how the store is (:func:`shown_store`); ``certificates`` how many there are, and what
+    is wrong with them; ``tls`` what there is to know of TLS to clients;
+    ``acme`` how it is with the certificates that are got by ACME.
     """
     times = Times()
     statistics = dict(plane.statistics())
@@ -84,6 +90,10 @@ def build_status(
     }
     if store is not None:
         status["store"] = dict(store)
+    if certificates:
+        status["certificates"] = dict(certificates)
+    if tls is not None:
+        status["tls"] = dict(tls)
     if origins is not None:
         status["origins"] = dict(origins)
     if services:
@@ -92,6 +102,8 @@ def build_status(
             for name, state in sorted(services.items())
             if name in snapshot.services
         }
+    if acme:
+        status["acme"] = {host: _acme(state, times) for host, state in sorted(acme.items())}
     if hooks:
         status["hooks"] = list(hooks)
     if balancer_errors:
@@ -138,6 +150,21 @@ def ignored_keys(snapshot: Snapshot) -> list[str]:
             odd = (key for key in route.notes if not is_note(key))
             lines += (f"{joined(f'routes[{index}]', key)}: unknown key" for key in odd)
     return lines
+
+
+def _acme(state: HostState, times: Times) -> dict[str, Any]:
+    shown: dict[str, Any] = {"status": state.status}
+    if state.expires:
+        shown["expires"] = times[int(state.expires)]
+    if state.next:
+        shown["next"] = times[int(state.next)]
+    if state.failures:
+        shown["failures"] = state.failures
+    if state.error:
+        shown["error"] = state.error
+    if state.node:
+        shown["node"] = state.node
+    return shown
 
 
 def shown_service(

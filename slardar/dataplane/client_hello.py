@@ -5,7 +5,8 @@ its settings: clients without a certificate were accepted where one was required
 is read here, and only then the connection gets its context.
 
 :class:`HelloReader` is given bytes as they come, in any pieces.  It reads the records and the
-message in them (RFC 8446 4.1.2 and 5.1, RFC 6066 3, RFC 7301 3.1), and opens no socket.
+message in them (RFC 8446 4.1.2 and 5.1, RFC 5077 3.2, RFC 6066 3, RFC 7301 3.1), and opens no
+socket.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
 
 #: Descriptions of alerts (RFC 8446 6).
 UNEXPECTED_MESSAGE: Final = 10
+RECORD_OVERFLOW: Final = 22
 ILLEGAL_PARAMETER: Final = 47
 DECODE_ERROR: Final = 50
 PROTOCOL_VERSION: Final = 70
@@ -34,16 +36,23 @@ INTERNAL_ERROR: Final = 80
 UNRECOGNIZED_NAME: Final = 112
 NO_APPLICATION_PROTOCOL: Final = 120
 
+#: Bytes of a record (RFC 8446 5.1).
+MAX_RECORD: Final = 16384
 #: Bytes of the message, at most: as much as one record holds.  Browsers with keys that
 #: quantum computers do not break send 2 KiB.
 MAX_HELLO: Final = 16384
-#: Records that the message may be spread over.
-MAX_RECORDS: Final = 64
+#: Records that the message may be spread over: enough for all hellos that there are, also in
+#: records of one byte each, and few enough to be read in some milliseconds.
+MAX_RECORDS: Final = 4096
 
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
 _ALPN: Final = 16
+_TICKET: Final = 35
+_PRE_SHARED_KEY: Final = 41
+#: Bytes at the beginning of a ticket that name its key (RFC 5077 4).
+_KEY_NAME: Final = 16
 _NAME: Final = re.compile(rb"(?=.{1,255}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _METHOD: Final = re.compile(rb"[A-Z]{1,20}(?: |\Z)")
 
@@ -60,13 +69,16 @@ class BadHello(Exception):
 class ClientHello:
     """What a client asks for."""
 
-    __slots__ = ("name", "protocols")
+    __slots__ = ("name", "protocols", "ticket")
 
-    def __init__(self, name: str, protocols: tuple[bytes, ...]) -> None:
+    def __init__(self, name: str, protocols: tuple[bytes, ...], ticket: bytes = b"") -> None:
         #: The name of the server in lower case; empty if the client names none.
         self.name = name
         #: The protocols for inside the connection (ALPN); none if the client names none.
         self.protocols = protocols
+        #: What its ticket begins with, which names the ticket's key; empty without a ticket.
+        #: Of several tickets, the first one counts.
+        self.ticket = ticket
 
     def __repr__(self) -> str:
         return f"<ClientHello {self.name!r} {self.protocols!r}>"
@@ -102,8 +114,10 @@ class HelloReader:
             if len(head) < 5:
                 return None
             size = head[3] << 8 | head[4]
-            if not 0 < size <= MAX_HELLO:
-                raise BadHello(DECODE_ERROR, "a record of its hello has a wrong length")
+            if not size:
+                raise BadHello(UNEXPECTED_MESSAGE, "a record of its hello is empty")
+            if size > MAX_RECORD:
+                raise BadHello(RECORD_OVERFLOW, "a record of its hello is too long")
             if len(raw) < at + 5 + size:
                 self._check(raw[at + 5 :])
                 return None
@@ -183,6 +197,7 @@ def _parsed(body: bytes) -> ClientHello:
         raise BadHello(DECODE_ERROR, "its hello is malformed")
     name = ""
     protocols: tuple[bytes, ...] = ()
+    ticket = b""
     if not fields.is_empty:
         extensions = _Fields(fields.vector(2))
         seen = set()
@@ -195,9 +210,15 @@ def _parsed(body: bytes) -> ClientHello:
                 name = _server_name(content)
             elif kind == _ALPN:
                 protocols = _protocols(content)
+            elif kind == _TICKET and not ticket:
+                ticket = content[:_KEY_NAME]
+            elif kind == _PRE_SHARED_KEY:
+                # Behind the lengths of all identities and of the first one (RFC 8446 4.2.11).
+                # OpenSSL refuses what is malformed.
+                ticket = content[4 : 4 + _KEY_NAME]
     if not fields.is_empty:
         raise BadHello(DECODE_ERROR, "its hello is malformed")
-    return ClientHello(name, protocols)
+    return ClientHello(name, protocols, ticket)
 
 
 def _server_name(content: bytes) -> str:

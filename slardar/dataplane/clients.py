@@ -59,6 +59,8 @@ class Clients:
         self.listeners: list[Listener] = []
         #: The ids of all listeners that there were.
         self.listener_ids: set[str] = set()
+        #: The ports of listeners with TLS, in order.
+        self.tls_ports: list[int] = []
         #: The sockets that were opened here, or handed over by another process.
         self.opened: list[Opened] = []
         self.connected: set[Connection] = set()
@@ -103,6 +105,10 @@ class Clients:
         there is no such protocol.
         """
         self.listener_ids.add(listener.id)
+        if listener.tls and sock.family in (socket.AF_INET, socket.AF_INET6):
+            port = sock.getsockname()[1]
+            if port not in self.tls_ports:
+                self.tls_ports.append(port)
         accept = self.accepted_behind if listener.proxy_protocol else self.accepted
         accepted = partial(accept, find_kind(self._kinds, listener), listener)
         self.listeners.append(Listener(self._poller, sock, accepted, exclusive, self._exhausted))

@@ -37,6 +37,7 @@ from slardar.dataplane.reminders import Reminders
 from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
+from slardar.dataplane.server_terms import ServerContexts
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.dataplane.upstreams import Upstreams
@@ -47,6 +48,7 @@ from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.forwarded import came_from
 from slardar.http1.heads import BadMessage
+from slardar.http1.https import hsts_line, https_url
 from slardar.http1.interfaces import (
     ChannelBase,
     ChannelProtocol,
@@ -68,7 +70,7 @@ from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.networks import Networks, peer_address
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
-from slardar.model.tls import Keyring
+from slardar.model.tls import CHALLENGE_PATH, Challenges, Keyring, TicketKeys
 from slardar.observers.counted import Counted, counted_in
 from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
@@ -146,6 +148,7 @@ class DataPlane(Router):
         self._health = ServerHealth(
             live, poller.clock, reactor.seconds, on_health, on_extra or self._note_extra, publish
         )
+        contexts = ServerContexts(reactor)
         self._upstreams = Upstreams(
             reactor,
             self,
@@ -155,6 +158,7 @@ class DataPlane(Router):
             self._resolver,
             self._health,
             settings.timeouts,
+            contexts,
         )
         self.balancer_errors = self._upstreams.balancer_errors
         self._tls = TlsContexts()
@@ -175,6 +179,7 @@ class DataPlane(Router):
                 self._resolver.addresses,
                 self.set_checked,
                 hint=self.hint,
+                contexts=contexts,
             )
         self._is_started = False
         self._plane_hooks = PlaneHooks(
@@ -302,13 +307,35 @@ class DataPlane(Router):
         self._tls.take(keyring)
         return defer.succeed(None)
 
-    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
+    def take_tickets(self, keys: TicketKeys | None) -> defer.Deferred[None]:
+        """Share sessions with these keys; see :class:`slardar.interfaces.IPlane`."""
+        self._tls.take_tickets(keys)
+        return defer.succeed(None)
+
+    def is_misdirected(self, tls: TlsFacts, host: str, listener: ListenerSpec) -> bool:
         """See :meth:`slardar.http1.interfaces.PlaneBase.is_misdirected`."""
-        return self._tls.policy(host) != tls.policy
+        return self._tls.policy(host, listener) != tls.policy
+
+    def has_certificate(self, host: str) -> bool:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.has_certificate`."""
+        return self._tls.has(host)
+
+    def https_place(self, downstream: Downstream, request: Request) -> bytes:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.https_place`."""
+        if not self._tls.has(request.host):
+            return b""
+        ports = self._clients.tls_ports
+        return https_url(request, downstream.ends().local_port, ports, self._https_port)
 
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""
-        limits, timeouts = settings.limits, settings.timeouts
+        limits, timeouts, tls = settings.limits, settings.timeouts, settings.tls
+        self.redirects = tls.redirect is not False
+        self._https_port = 0 if tls.redirect is True else int(tls.redirect)
+        hsts = tls.hsts
+        self.hsts = b""
+        if hsts is not None:
+            self.hsts = hsts_line(hsts.max_age, hsts.subdomains, hsts.preload)
         self.trusted = Networks(settings.trusted)
         self.sends_forwarded = settings.forwarded
         self.max_head = limits.head
@@ -352,11 +379,23 @@ class DataPlane(Router):
             self.hooks = self._plane_hooks.take(snapshot.hooks)
         if snapshot.certificates is not before.certificates:
             self._tls.take_stored(snapshot.certificates)
+        if snapshot.challenges is not before.challenges:
+            self._take_challenges(snapshot.challenges)
         if self._heartbeats is not None and not self.draining:
             self._heartbeats.apply(upstreams, changed)
         self.observers.apply(upstreams, changed)
         await self._upstreams.use(upstreams, changed, made)
         return {"workers": {"worker-0": snapshot.version}}
+
+    def _take_challenges(self, challenges: Challenges) -> None:
+        """Answer CAs this from now on."""
+        answers = {
+            CHALLENGE_PATH + token.encode("ascii"): text.encode("ascii")
+            for token, text in challenges.http.items()
+        }
+        # ``None`` costs other requests least.
+        self.challenges = answers or None
+        self._tls.take_challenges(challenges.tls)
 
     # Questions.
 

@@ -1,25 +1,15 @@
 """A channel of a client that speaks TLS.
 
-Nothing is on the socket but TLS: bytes that come are given to OpenSSL in memory, and what it
-makes of them is given to the protocol; what the protocol writes goes the other way.  There is
-one call of the kernel for each read and each write, as without TLS.
-
-A connection has these states::
-
-    HELLO -> SHAKING -> OPEN        HELLO -> PLAIN: refused, in the clear
-
-A handshake takes from a tenth of a millisecond to some milliseconds, so its steps wait for
-turns (``Poller.turns``), which get a share of the time.
+The hello is looked at before OpenSSL gets it: the name in it decides which certificate is
+shown, and what the client has to show.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from select import EPOLLIN
-from typing import Any, Final, final
+from typing import Final, final
 
-from slardar.dataplane.channel import BULK_SIZE, BULK_VIEW, READ_SIZE, SMALL, Channel
 from slardar.dataplane.client_hello import (
     INTERNAL_ERROR,
     NO_APPLICATION_PROTOCOL,
@@ -30,55 +20,34 @@ from slardar.dataplane.client_hello import (
     is_plain_http,
 )
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.steps import Arrival
-from slardar.dataplane.tls_contexts import TlsContexts
+from slardar.dataplane.sealed_channel import BEFORE, CLEAR, OPEN, SHAKING, SealedChannel, reason_of
+from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.http1.client import ClientConnection
-from slardar.http1.interfaces import Bytes, ChannelProtocol
-from slardar.http1.tls import TlsFacts
+from slardar.http1.interfaces import ChannelProtocol
+from slardar.http1.tls import TlsFacts, subject_of
 from slardar.model.listener import ListenerSpec
-from slardar.model.tls import ALPN_HTTP
+from slardar.model.tls import ALPN_ACME, ALPN_HTTP
 
-__all__ = ["TlsChannel", "subject_of"]
-
-_HELLO: Final = 0
-_SHAKING: Final = 1
-_OPEN: Final = 2
-_PLAIN: Final = 3
+__all__ = ["TlsChannel"]
 
 _HTTP: Final = ALPN_HTTP.encode("ascii")
-#: Names of a subject's parts: of RFC 4514 3, and the usual one for an address of e-mail.
-_SHORT: Final = {
-    "commonName": "CN",
-    "countryName": "C",
-    "domainComponent": "DC",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "stateOrProvinceName": "ST",
-    "streetAddress": "STREET",
-    "userId": "UID",
-}
-_ESCAPED: Final = frozenset(b'"+,;<>\\=')
+#: What a CA offers that asks by TLS-ALPN-01: nothing else (RFC 8737 3).
+_ACME: Final = (ALPN_ACME.encode("ascii"),)
 
 
 @final
-class TlsChannel(Channel):
+class TlsChannel(SealedChannel):
     """See the module.  ``contexts`` are the certificates in service."""
 
     __slots__ = (
-        "_closing",
         "_contexts",
+        "_former",
         "_fresh",
-        "_incoming",
+        "_is_challenge",
         "_listener",
         "_name",
-        "_outgoing",
-        "_peer_ended",
         "_policy",
         "_reader",
-        "_ssl",
-        "_state",
-        "_waits",
     )
 
     def __init__(
@@ -92,65 +61,24 @@ class TlsChannel(Channel):
         super().__init__(poller, sock, protocol)
         self._contexts = contexts
         self._listener = listener
-        self._state = _HELLO
         self._reader: HelloReader | None = HelloReader()
         #: What came of the hello and was not looked at.
         self._fresh = b""
-        #: The channel waits for its turn.
-        self._waits = False
         self._name = ""
         self._policy: object = None
-        self._ssl: Any = None
-        self._incoming: Any = None
-        self._outgoing: Any = None
-        #: The client has said that it will send no more, behind what is to be handled first.
-        self._peer_ended = False
-        #: We have said so.
-        self._closing = False
-
-    def _fetch(self) -> bytes | None:
-        """What has come on the socket; no bytes are its end.  ``None`` if nothing has come, or if
-        the connection is lost."""
-        try:
-            return self.sock.recv(READ_SIZE)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            self._lose(error.strerror or "connection lost")
-            return None
+        #: What serves the client, if its ticket is of the former keys.
+        self._former: Served | None = None
+        #: The client is a CA that asks by TLS-ALPN-01.
+        self._is_challenge = False
 
     # The handshake.
 
-    def _greet(self) -> None:
-        """Read what there is of the handshake, and wait for a turn."""
-        if self._waits:
-            # More came than a handshake needs: let the kernel keep it.
-            self.pause()
-            return
-        data = self._fetch()
-        if data is None:
-            return
-        if not data:
-            self.arrive(b"")
-            return
-        if self._state == _HELLO:
+    def _keep(self, data: bytes) -> None:
+        """See the base."""
+        if self._state == BEFORE:
             self._fresh = data
         else:
-            self._incoming.write(data)
-        self._waits = True
-        self._poller.turns.append(self)
-
-    def take_turn(self) -> None:
-        """Go on with the handshake, with what has come."""
-        self._waits = False
-        if self.closed:
-            return
-        if self._state == _HELLO:
-            self._look()
-        if self._state == _SHAKING:
-            self._shake()
-        if not (self.closed or self._events & EPOLLIN or self.at_end):
-            self.resume()
+            super()._keep(data)
 
     def _look(self) -> None:
         """Look at what has come of the hello."""
@@ -169,245 +97,95 @@ class TlsChannel(Channel):
             return
         self._reader = None
         self._name = hello.name
-        if hello.protocols and _HTTP not in hello.protocols:
+        self._is_challenge = hello.protocols == _ACME
+        if hello.protocols and not self._is_challenge and _HTTP not in hello.protocols:
             self._refuse(NO_APPLICATION_PROTOCOL, "the client speaks no HTTP/1.1")
             return
+        contexts = self._contexts
         try:
-            served = self._contexts.find(hello.name)
+            if self._is_challenge:
+                served = contexts.challenge(hello.name)
+            else:
+                served = contexts.find(hello.name, self._listener)
         except (OSError, ValueError) as error:
-            self._refuse(INTERNAL_ERROR, f"the certificate cannot be used: {_reason(error)}")
+            self._refuse(INTERNAL_ERROR, f"the certificate cannot be used: {reason_of(error)}")
+            return
+        if served is None and self._is_challenge:
+            self._refuse(NO_APPLICATION_PROTOCOL, f"no CA is expected to ask for {hello.name!r}")
             return
         if served is None:
             about = f"no certificate is for {hello.name!r}" if hello.name else "it names no server"
             self._refuse(UNRECOGNIZED_NAME, about)
             return
         self._policy = served.policy
+        if hello.ticket and hello.ticket == served.former_name:
+            self._former = served
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = served.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(reader.raw)
-        self._state = _SHAKING
+        self._state = SHAKING
 
-    def _shake(self) -> None:
+    def _step(self) -> None:
+        """See the base."""
+        former, self._former = self._former, None
+        if former is None:
+            self._ssl.do_handshake()
+            return
+        # This step opens the ticket.  What is sealed in the steps behind it is sealed with the
+        # keys of now.
+        former.use_former_keys()
         try:
             self._ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            self._send_waiting()
-            return
-        except OSError as error:
-            self._fail(_reason(error))
-            return
-        self._state = _OPEN
-        subject = subject_of(self._ssl.getpeercert() or {})
-        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy)
-        self._send_waiting()
-        # Often the first request has come together with the end of the handshake.
-        self._open()
+        finally:
+            former.use_own_keys()
 
     def _refuse(self, description: int, reason: str) -> None:
         """Refuse a hello with an alert."""
-        self._state = _PLAIN
+        self._state = CLEAR
         self._send(alert(description), 0)
         self._fail(reason)
 
     def _refuse_plain(self) -> None:
         """The client speaks HTTP without TLS: it gets a reply that it understands."""
-        self._state = _PLAIN
+        self._state = CLEAR
         protocol = self.protocol
         if isinstance(protocol, ClientConnection):
             protocol.refuse_plain()
         else:
             self._lose("the client speaks no TLS")
 
+    def _shaken(self) -> None:
+        """See the base."""
+        if self._is_challenge:
+            # The CA has seen what it wanted to see.
+            self._shut_down()
+            self._lose("a CA has checked the name")
+            return
+        try:
+            subject = subject_of(self._ssl.getpeercert() or {})
+        except ValueError:
+            # A CA has signed names that are no text.
+            self._state = SHAKING
+            self._fail("the client's certificate cannot be read")
+            return
+        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy, self._ssl)
+
     def _fail(self, reason: str) -> None:
-        """TLS has failed.  OpenSSL may have left an alert to be sent."""
-        shaken = self._state == _OPEN
-        self._send_waiting()
-        self._state = _PLAIN
-        if not shaken:
+        """See the base.  A handshake that has failed is told."""
+        if self._state != OPEN:
             protocol = self.protocol
             client = protocol.peer if isinstance(protocol, ClientConnection) else b""
             self._contexts.failed(self._listener.id, client.decode("ascii"), reason)
-        self._lose(f"TLS: {reason}")
+        super()._fail(reason)
 
-    def _send_waiting(self) -> None:
-        """Send what OpenSSL has to say itself."""
-        outgoing = self._outgoing
-        if outgoing is not None and outgoing.pending:
-            self._send(outgoing.read(), 0)
-
-    # Reading.
-
-    def readable(self) -> None:
-        """There are bytes, or the peer's end."""
-        if self._state == _OPEN:
-            if self.arriving:
-                # What was read before is handled first.
-                return
-            data = self._fetch()
-            if data is None:
-                return
-            if data:
-                self._incoming.write(data)
-                self._open()
-            else:
-                # The end without a word.  HTTP knows by itself what is not whole.
-                self.arriving = True
-                self._poller.arrived.append((self, b""))
-        elif self._state == _PLAIN:
-            super().readable()
-        else:
-            self._greet()
-
-    def _open(self) -> None:
-        """Open the records that are complete, and hand on what was in them."""
-        incoming, opened = self._incoming, self._ssl
-        size = 0
-        try:
-            while size < BULK_SIZE and (incoming.pending or opened.pending()):
-                got: int = opened.read(BULK_SIZE - size, BULK_VIEW[size:])
-                if not got:
-                    self._peer_ended = True
-                    break
-                size += got
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self._peer_ended = True
-        except OSError as error:
-            self._fail(_reason(error))
-            return
-        if self._outgoing.pending:
-            self._send_waiting()
-        if not size:
-            if self._peer_ended and not self.at_end:
-                self.arriving = True
-                self._poller.arrived.append((self, b""))
-            return
-        if size > SMALL and (self.eager or not self.bulk):
-            # Handled at once, as the base does.
-            self._poller.much = True
-            view = BULK_VIEW[:size]
-            self.protocol.received(self, view if self.eager else bytes(view))
-            self._tell_end()
-            return
-        data = bytes(BULK_VIEW[:size])
-        self.arriving = True
-        if self.queue:
-            self._poller.steps.append((self, Arrival(self, data), self.queue))
-        else:
-            self._poller.arrived.append((self, data))
-
-    def arrive(self, data: bytes) -> None:
-        """Handle what was read; no bytes are the peer's end."""
-        super().arrive(data)
-        self._tell_end()
-
-    def _tell_end(self) -> None:
-        if self._peer_ended and not (self.closed or self.at_end):
-            super().arrive(b"")
+    def _reason(self, error: Exception) -> str:
+        """See the base."""
+        reason = reason_of(error)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"the client's certificate: {reason}"
+        return reason
 
     def is_quiet(self) -> bool:
         """See the base.  A client in the middle of a handshake is about to ask something."""
-        return self._state != _SHAKING and not self._waits and super().is_quiet()
-
-    # Writing.
-
-    def write(self, data: Bytes) -> bool:
-        """See the base."""
-        if self._gathered is not None:
-            self._flush()
-        if self._state == _PLAIN:
-            return self._send(data, 0)
-        return self._seal(data) and self._send(self._outgoing.read(), 0)
-
-    def write_both(self, head: bytes, data: Bytes) -> None:
-        """See the base."""
-        if self._state == _PLAIN:
-            super().write_both(head, data)
-            return
-        if self._gathered is not None:
-            self._flush()
-        if self._seal(head) and self._seal(data):
-            self._send(self._outgoing.read(), 0)
-
-    def write_behind(self, data: memoryview) -> None:
-        """See the base."""
-        head = self._gathered
-        if head is None:
-            self.write(data)
-        else:
-            self._gathered = None
-            self.write_both(head, data)
-
-    def _seal(self, data: Bytes) -> bool:
-        """Put bytes into records; False if the connection is broken."""
-        if self._state != _OPEN or self.closed:
-            return False
-        try:
-            sent: int = self._ssl.write(data)
-            while sent < len(data):
-                sent += self._ssl.write(memoryview(data)[sent:])
-        except OSError as error:
-            # The next read finds an end, and tells this error.
-            self._error = f"TLS: {_reason(error)}"
-            self._break()
-            return False
-        return True
-
-    def _break(self) -> None:
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it is broken already
-
-    # Ending.
-
-    def _shut_down(self) -> bool:
-        """See the base.  TLS says first that our side ends (RFC 8446 6.1)."""
-        if self._state == _OPEN and not self._closing:
-            self._closing = True
-            try:
-                self._ssl.unwrap()
-            except OSError:
-                pass  # the client has not said so yet
-            self._send_waiting()
-        if self._out is not None:
-            return False
-        return super()._shut_down()
-
-
-def _reason(error: Exception) -> str:
-    """The reason of OpenSSL's errors, for people."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the client's certificate: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
-
-
-def subject_of(certificate: dict[str, Any]) -> bytes:
-    """The subject of a certificate, of which Python's ``getpeercert`` has told, as a text of
-    RFC 4514: ``CN=client,O=Example``.  Empty for none.
-
-    All bytes are printable ASCII, so it may stand in a header.
-    """
-    parts = []
-    for names in reversed(certificate.get("subject", ())):
-        parts.append(b"+".join(_attribute(name, value) for name, value in names))
-    return b",".join(parts)
-
-
-def _attribute(name: str, value: str) -> bytes:
-    escaped = b"".join(
-        b"\\%02X" % byte if not 32 <= byte < 127 else b"\\" + bytes((byte,)) if byte in _ESCAPED
-        else bytes((byte,))
-        for byte in value.encode("utf-8", "replace")
-    )  # fmt: skip
-    if escaped[:1] in (b" ", b"#"):
-        escaped = b"\\" + escaped
-    if escaped[-1:] == b" ":
-        escaped = escaped[:-1] + b"\\ "
-    return _SHORT.get(name, name).encode("ascii", "replace") + b"=" + escaped
+        return self._state != SHAKING and not self._waits and super().is_quiet()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import ISSLTransport
 from twisted.web.http import datetimeToString
 
 from slardar.http1.forwarded import came_from
@@ -11,9 +12,11 @@ from slardar.http1.heads import BadMessage
 from slardar.http1.proxy_header import Ends
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
+from slardar.http1.tls import TlsFacts
+from slardar.http1.told_tls import told_tls
 from slardar.model.networks import UNIX, Networks, peer_address
 
-__all__ = ["client_ends", "peer_of", "read_head", "without_prefix", "write_head"]
+__all__ = ["client_ends", "peer_of", "read_head", "tls_of", "without_prefix", "write_head"]
 
 #: Headers that twisted.web writes itself, or that announce trailers, which it cannot send.
 _NOT_COPIED = frozenset((b"content-length", b"trailer"))
@@ -39,6 +42,9 @@ def read_head(
     request.upgrade = None
     request.takes_trailers = False
     request.scheme = b"https" if web.isSecure() else b"http"
+    tls = tls_of(web)
+    if tls is not None:
+        request.take_tls(tls)
     came_from(request, peer_of(web), trusted)
     return request
 
@@ -47,6 +53,29 @@ def peer_of(web: Any) -> bytes:
     """The peer's address, as a listener tells it: a client on a unix socket has none."""
     host = getattr(web.getClientAddress(), "host", None)
     return UNIX if host is None else peer_address(host)
+
+
+def tls_of(web: Any) -> TlsFacts | None:
+    """The client's TLS; ``None`` if the connection has none, whatever the application says.
+
+    HTTP/2 of twisted.web tells nothing of its connection.
+    """
+    transport: Any = getattr(web.channel, "transport", None)
+    if not ISSLTransport.providedBy(transport):
+        return None
+    # Imported here: a site without TLS does not pay for it.
+    from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
+
+    secure: Any = transport
+    connection = secure.getHandle()
+    # What the site lets in counts as verified: nobody else knows.
+    certificate = secure.getPeerCertificate()
+    return told_tls(
+        connection.get_protocol_version_name(),
+        (connection.get_servername() or b"").decode("ascii", "replace").lower(),
+        connection.get_cipher_name() or "",
+        b"" if certificate is None else dump_certificate(FILETYPE_ASN1, certificate),
+    )
 
 
 def client_ends(web: Any) -> Ends:

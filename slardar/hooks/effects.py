@@ -48,6 +48,7 @@ def seen_request(
         request.head,
         route,
         request.peer,
+        request.tls,
     )
     if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
         seen.begin_with(upstream, request.hash_key, request.cluster_key)

@@ -24,10 +24,12 @@ from urllib.parse import quote, unquote_plus, urlencode
 
 from slardar.hooks.errno import Errno
 from slardar.hooks.headers import Headers
+from slardar.hooks.tls import ClientCertificate, HookTls, seen_tls
 from slardar.http1.bodies import SeenBody
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
 from slardar.http1.heads import BadMessage
 from slardar.http1.request import normal_host, parse_request
+from slardar.http1.tls import TlsFacts
 
 __all__ = [
     "BODY_IS_LARGE",
@@ -138,6 +140,7 @@ class HookRequest:
         "_raw_uri",
         "_route",
         "_sent",
+        "_tls",
         "_upstream",
         "_uri",
         "answer",
@@ -162,8 +165,10 @@ class HookRequest:
         sent: bytes = b"",
         route: Any = None,
         peer: bytes = b"",
+        tls: TlsFacts | None = None,
     ) -> None:
         self._sent = sent
+        self._tls = tls
         #: ``method`` as bytes.
         self.raw_method = raw_method
         self._raw_uri = raw_uri
@@ -243,6 +248,16 @@ class HookRequest:
     def peer(self) -> str:
         """The address of whoever is connected: the client's, or that of a trusted proxy."""
         return (self._peer or self._address).decode("ascii")
+
+    @property
+    def tls(self) -> HookTls | None:
+        """The client's TLS; ``None`` if it came without."""
+        return None if self._tls is None else seen_tls(self._tls)
+
+    @property
+    def client_cert(self) -> ClientCertificate | None:
+        """The certificate that the client has shown, and that was verified."""
+        return None if self._tls is None else seen_tls(self._tls).client_cert
 
     # What the client sent, before any hook changed it.
 
@@ -789,6 +804,7 @@ READABLE: Final[Mapping[type, frozenset[str]]] = {
             "body",
             "body_too_large",
             "client",
+            "client_cert",
             "cluster_key",
             "context",
             "cookies",
@@ -804,9 +820,14 @@ READABLE: Final[Mapping[type, frozenset[str]]] = {
             "reject",
             "respond",
             "scheme",
+            "tls",
             "upstream",
             "uri",
         )
+    ),
+    HookTls: frozenset(("cipher", "client_cert", "sni", "version")),
+    ClientCertificate: frozenset(
+        ("dns_names", "emails", "fingerprint", "issuer", "not_after", "serial", "subject")
     ),
     HookResponse: frozenset(("error", "headers", "status")),
     Headers: _OF_MAPPING | _OF_CHANGING | {"pop", "setdefault", "update"},
@@ -829,6 +850,8 @@ WRITABLE: Final[Mapping[type, frozenset[str]]] = {
             "uri",
         )
     ),
+    HookTls: frozenset(),
+    ClientCertificate: frozenset(),
     HookResponse: frozenset(("status",)),
     # A script sets items of these two: ``headers["X-A"] = "b"``.
     Headers: frozenset(),

@@ -25,6 +25,7 @@ from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.reply import Reply, parse_reply
 from slardar.http1.request import Request, parse_request
+from slardar.http1.tls import TlsFacts
 from slardar.model.hook import Code, Hook
 from slardar.model.networks import Networks
 
@@ -45,12 +46,18 @@ def _head(data: bytes, where: str) -> tuple[bytes, bytes]:
 
 
 def read_request(
-    data: bytes, where: str, client: str = "127.0.0.1", trusted: Iterable[str] = ()
+    data: bytes,
+    where: str,
+    client: str = "127.0.0.1",
+    trusted: Iterable[str] = (),
+    tls: TlsFacts | None = None,
 ) -> Request:
     """Read the request in a file.
 
     ``client`` is the address of whoever is connected, ``trusted`` are the networks that are
-    believed.  Raises ConfigError for a request that a listener refuses.
+    believed, and ``tls`` is what is known of the client's TLS
+    (:func:`slardar.http1.told_tls.told_tls`), if it speaks TLS.  Raises ConfigError for a
+    request that a listener refuses.
     """
     head, body = _head(data, where)
     first, rest = head.split(b"\r\n", 1)
@@ -63,6 +70,9 @@ def read_request(
         raise ConfigError(f"{where}: {error.message}") from None
     if body.strip() and not request.length:
         request.length = len(body)
+    if tls is not None:
+        request.scheme = b"https"
+        request.take_tls(tls)
     try:
         came_from(request, client.encode("ascii"), Networks(trusted))
     except UnicodeEncodeError:

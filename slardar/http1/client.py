@@ -27,6 +27,7 @@ from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.forwarded import settle
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.heads import CHUNKED, BadMessage
+from slardar.http1.https import add_hsts, asked_host
 from slardar.http1.interfaces import (
     Bytes,
     ChannelBase,
@@ -37,7 +38,7 @@ from slardar.http1.interfaces import (
     Step,
     request_ended,
 )
-from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.own_replies import NO_REPLY, challenge_reply, error_reply
 from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
@@ -75,8 +76,11 @@ _LINGER_DRAINING: Final = 2.0
 #: A client that has closed its side and is gone for good is noticed after about
 #: this many seconds, doubled with each look.
 _PROBE_SECONDS: Final = 1
+#: The methods with which a challenge is read.
+_READING: Final = (b"GET", b"HEAD")
 #: RFC 9110 15.5.20.
 _MISDIRECTED: Final = "the connection was not made for this host: certificates of clients differ"
+_USE_HTTPS: Final = "this host is served over https"
 #: How every reply begins, whatever it will be: what such a client may be sent early.
 _BEGINNING: Final = b"HTTP/1.1 "
 
@@ -440,6 +444,11 @@ class ClientConnection(Downstream):
         if not length:
             self._state = _WAIT
             channel.deadline = 0.0
+            if host.challenges is not None and request.raw_uri in host.challenges:
+                self._answer_challenge(request, host.challenges[request.raw_uri])
+                return
+            if host.redirects and self._redirect(request):
+                return
             if misdirected:
                 self.refuse(421, _MISDIRECTED)
                 return
@@ -451,6 +460,8 @@ class ClientConnection(Downstream):
         self._body = ChunkedDecoder(400) if length == CHUNKED else length
         self._body_size = 0
         self._held = self._awaited = False
+        if host.redirects and self._redirect(request):
+            return
         if misdirected:
             self.refuse(421, _MISDIRECTED)
             return
@@ -479,12 +490,41 @@ class ClientConnection(Downstream):
             if data:
                 self._body_arrived(data)
 
+    def _answer_challenge(self, request: Request, text: bytes) -> None:
+        """Answer a CA that asks by HTTP-01 whose the name is (RFC 8555 8.3).
+
+        Neither routes nor hooks have a say: else a name could not get its certificate.
+        """
+        if self.record is not None:
+            self.record.answered_by = BY_SLARDAR
+        if request.raw_method in _READING:
+            self.start_reply(challenge_reply(text), text, True)
+        else:
+            self.refuse(405, "a challenge is only read")
+
+    def _redirect(self, request: Request) -> bool:
+        """Send a request that has come without TLS to https, if its host is served there.
+
+        A trusted proxy may have spoken TLS with the client.
+        """
+        if self.channel.tls is not None or request.forwarded_proto == b"https":
+            return False
+        host = self._host
+        place = host.https_place(self, request)
+        if not place:
+            return False
+        reply, body = host.own_reply(self, request, 308, _USE_HTTPS, None, None)
+        reply.add_header_lines([b"Location: " + place])
+        if self._state == _BODY:
+            self._skip_body()
+        self.start_reply(reply, body, True)
+        return True
+
     def _take_tls(self, request: Request, tls: TlsFacts) -> bool:
         """Tell the request of its connection's TLS; True if it is not for this connection."""
-        request.tls = tls
-        if tls.subject:
-            request.lines.append(b"X-Client-Cert-Subject: " + tls.subject)
-        return tls.name != request.host and self._host.is_misdirected(tls, request.host)
+        request.take_tls(tls)
+        host = request.host
+        return tls.name != host and self._host.is_misdirected(tls, host, self.listener)
 
     def _settle(self, request: Request) -> None:
         """Settle what is believed of what the request tells of its client."""
@@ -701,6 +741,8 @@ class ClientConnection(Downstream):
         else:
             # HTTP/1.0 knows no chunks: the end of the connection is the end.
             self._keep_alive = False
+        if channel.tls is not None and self._host.hsts:
+            add_hsts(lines, self._host, asked_host(request))
         if status == 426 and reply.upgrade is not None:
             # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
             lines.append(b"Connection: Upgrade\r\nUpgrade: " + reply.upgrade)
@@ -889,6 +931,10 @@ class ClientConnection(Downstream):
         host = self._host
         host.refused(status)
         reply, body = error_reply(status, message)
+        tls = self.channel.tls
+        if tls is not None and host.hsts:
+            # The name of the handshake is all that is known of the host.
+            add_hsts(reply.lines, host, tls.name)
         reply.lines += (b"Content-Length: %d" % len(body), b"Connection: close", b"", body)
         data = b"\r\n".join(reply.lines)
         self.channel.write(data)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from slardar.http1.reply import Reply
 
-__all__ = ["NO_REPLY", "error_reply", "phrase", "status_line"]
+__all__ = ["NO_REPLY", "challenge_reply", "error_reply", "phrase", "status_line"]
 
 #: Stands for "send no reply, close the connection" (nginx's ``return 444``).
 NO_REPLY = 444
@@ -73,6 +73,14 @@ def error_reply(
     reply.length = reply.declared = len(body)
     reply.keep_alive = True
     return reply, body
+
+
+def challenge_reply(text: bytes) -> Reply:
+    """The head of the answer to a CA that asks by HTTP-01 (RFC 8555 8.3); ``text`` is its body."""
+    reply = Reply(200, [status_line(200), b"Content-Type: application/octet-stream"])
+    reply.length = reply.declared = len(text)
+    reply.keep_alive = True
+    return reply
 
 
 def _prefers_html(accept: str | None) -> bool:

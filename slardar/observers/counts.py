@@ -7,13 +7,14 @@ from typing import Final
 
 from slardar.http1.interfaces import Downstream, Observer, TunnelBase
 from slardar.http1.own_replies import NO_REPLY
-from slardar.http1.record import BY_HOOK, HEDGED, STALE, AttemptRecord, RequestRecord
+from slardar.http1.record import BY_HOOK, BY_SLARDAR, HEDGED, STALE, AttemptRecord, RequestRecord
 
 __all__ = ["REASONS", "Counting", "ServerCounts", "UpstreamCounts"]
 
 #: Why a request has reached no upstream, by the status of slardar's answer.
 REASONS: Final = {
     0: "client_left",
+    308: "https",
     400: "bad_request",
     408: "timeout",
     413: "body_too_large",
@@ -117,6 +118,8 @@ class Counting(Observer):
         name = record.upstream
         status = record.status
         if not name:
+            if status == 200 and record.answered_by == BY_SLARDAR:
+                return  # the answer to a CA: nothing was refused
             reason = _HOOK if record.answered_by == BY_HOOK else REASONS.get(status, _OTHER)
             self.refused[reason] = self.refused.get(reason, 0) + 1
             return

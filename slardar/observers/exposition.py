@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from slardar.hooks.report import HookTally
@@ -54,17 +54,23 @@ class CountingPlane(Protocol):
 
 
 def scrape(
-    plane: CountingPlane, snapshot: Snapshot, version: str, stale: float = 0.0
+    plane: CountingPlane,
+    snapshot: Snapshot,
+    version: str,
+    stale: float = 0.0,
+    expiries: Sequence[tuple[str, int]] = (),
 ) -> Iterator[str]:
     """The text about ``plane``, which serves ``snapshot``, in pieces; some of them are empty.
 
     Between two pieces others may have their turn.  ``version`` is slardar's, ``stale`` the seconds
-    since what is served was last known to be what the store holds.
+    since what is served was last known to be what the store holds, ``expiries`` the names of
+    certificates, each with the time when it expires, in epoch seconds.
     """
     for _ in plane.collect():
         yield ""
     hooks = plane.totals.take_hooks(plane.hook_tally())
-    yield from Exposition(snapshot, plane.totals, plane.facts(), hooks, version, stale).pieces()
+    shown = Exposition(snapshot, plane.totals, plane.facts(), hooks, version, stale, expiries)
+    yield from shown.pieces()
 
 
 class Exposition:
@@ -72,7 +78,8 @@ class Exposition:
 
     ``snapshot`` is what is served, ``hooks`` are the versions of hooks that there are
     (:meth:`slardar.observers.totals.Totals.take_hooks`), ``version`` is slardar's,
-    ``stale`` the seconds since it was last known to be what the store holds.
+    ``stale`` the seconds since it was last known to be what the store holds, ``expiries`` when
+    certificates expire.
     """
 
     def __init__(
@@ -83,7 +90,9 @@ class Exposition:
         hooks: Collection[tuple[str, int]],
         version: str,
         stale: float = 0.0,
+        expiries: Sequence[tuple[str, int]] = (),
     ) -> None:
+        self._expiries = expiries
         self._snapshot = snapshot
         self._hooks = hooks
         self._totals = totals
@@ -228,6 +237,14 @@ class Exposition:
 
     def _store_stale_seconds(self, name: str) -> Iterator[str]:
         yield f"{name} {self._stale:.3f}\n"
+
+    def _certificate_expiry_seconds(self, name: str) -> Iterator[str]:
+        first: dict[str, int] = {}
+        for one, expires in self._expiries:
+            # The same file may be in the settings twice.
+            first[one] = min(expires, first.get(one, expires))
+        for one, expires in first.items():
+            yield f'{name}{{name="{escaped(one)}"}} {expires}\n'
 
     def _workers(self, name: str) -> Iterator[str]:
         for state in ("alive", "starting", "ended"):

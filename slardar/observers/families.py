@@ -50,7 +50,7 @@ FAMILIES: tuple[Family, ...] = (
         "server_failures_total",
         "counter",
         ("upstream", "server", "kind"),
-        "Attempts that failed, by kind: connect, timeout, error, status or deadline.",
+        "Attempts that failed, by kind: connect, tls, timeout, error, status or deadline.",
         "it rises: the kind says what to look for",
     ),
     Family(
@@ -150,6 +150,14 @@ FAMILIES: tuple[Family, ...] = (
         (),
         "Seconds since what is served was last known to be what the store holds; 0 while it is.",
         "more than 0: changes are not seen",
+    ),
+    Family(
+        "certificate_expiry_seconds",
+        "gauge",
+        ("name",),
+        "When a certificate for clients expires, in seconds since 1970; name is its name in the"
+        " store, or its file.",
+        "`slardar_certificate_expiry_seconds - time()` under 1209600 (14 days): it is not renewed",
     ),
     Family(
         "workers",

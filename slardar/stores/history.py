@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
-from slardar.model.change import Change, Recorded, StoredState
+from slardar.model.change import SECRET, Change, Recorded, StoredState
 from slardar.stores.written import (
     PRUNED_AT_ONCE,
     Row,
     forget,
+    kept_rows,
+    kept_text,
     no_such_version,
     paged,
     place_in_file,
@@ -43,13 +45,20 @@ class History:
         #: The versions since, in order.
         self._versions: deque[int] = deque()
         #: The texts as the oldest version left them.
-        self._first: Texts = dict(texts or {})
+        self._first: Texts = {
+            (kind, name): kept_text(kind, text)
+            for (kind, name), text in (texts or {}).items()
+            if kind != "acme"
+        }
         #: Each change since, without its value, and the value's text.
         self._rows: deque[tuple[int, Change, str | None]] = deque()
 
     def add(self, version: int, rows: Iterable[tuple[Change, str | None]]) -> None:
         """Note the changes that made ``version``, and forget some that are too old."""
-        for change, text in rows:
+        kept = kept_rows(rows)
+        if not kept:
+            return
+        for change, text in kept:
             self._rows.append((version, structs.replace(change, value=None), text))
         self._versions.append(version)
         oldest = wanted_oldest(self._versions, self.keep)
@@ -86,5 +95,5 @@ class History:
             if made > version:
                 break
             texts[change.kind, change.name] = text
-        rows = ((kind, name, text) for (kind, name), text in texts.items())
+        rows = ((kind, name, text) for (kind, name), text in texts.items() if kind not in SECRET)
         return stored_state(version, 0, rows)

@@ -5,6 +5,7 @@ key                                        value
 =========================================  ======================================================
 ``upstreams/NAME``, ``services/NAME``      JSON
 ``routes``                                 JSON
+``certificates/NAME``                      JSON: ``{"cert": PEM, "key": PEM}``
 ``lua/NAME``, ``python/NAME``              the code of the hook that is in service, as it is
 ``lua/version``, ``python/version``        what operators call the code, as it is
 any other key                              a setting: JSON, or a text
@@ -12,8 +13,11 @@ any other key                              a setting: JSON, or a text
 ``.slardar/hooks/lua/NAME``                all that is known of a hook
 ``.slardar/marks/upstreams/NAME``          ``"removed"`` or ``"file"``; so for services and routes
 ``.slardar/file/NAME``                     what the configuration file says of something
+``.slardar/acme/NAME``                     what the client of a CA keeps, as JSON
 ``.slardar/history/VERSION``               what a commit has changed
 ``.slardar/large/ID/NUMBER``               a part of what a large commit has changed
+``.slardar/large/ID/secret/NUMBER``        a part of its values with private keys, until they are
+                                           written
 =========================================  ======================================================
 
 The keys without ``.slardar`` are for everybody to read and to write; what stands there counts.
@@ -63,9 +67,13 @@ LARGE = f"{OWN}large/"
 _MARKS = f"{OWN}marks/"
 _FILE = f"{OWN}file/"
 _HOOKS = f"{OWN}hooks/"
+_ACME = f"{OWN}acme/"
+_CERTIFICATES = "certificates/"
 
 _LANGUAGES = ("lua", "python")
-_SECTIONS = {"upstreams": "upstream", "services": "service"}
+#: The kinds of which there may be a mark, by the first part of their keys.
+_DECIDED = {"upstreams": "upstream", "services": "service"}
+_SECTIONS = {**_DECIDED, "certificates": "certificate"}
 #: First parts of keys that are no settings.
 _RESERVED = (*_SECTIONS, *_LANGUAGES, ".slardar")
 _REMOVED = "removed"
@@ -197,10 +205,12 @@ def _own_place(key: str) -> Place | None:
         if section == "routes":
             return Place("routes", "")
         name = _unquoted(rest)
-        if section in _SECTIONS and name is not None:
-            return Place(_SECTIONS[section], name)
+        if section in _DECIDED and name is not None:
+            return Place(_DECIDED[section], name)
         return None
     name = _unquoted(rest)
+    if head == "acme" and name:
+        return Place("acme", name)
     if head == "file" and name:
         return Place("file", name)
     if head == "hooks":
@@ -255,6 +265,10 @@ def targets(change: Value, text: str | None) -> Iterator[tuple[str, bytes | None
         yield record, None if is_all or value is None else pack(value)
     elif kind == "setting" and name:
         yield _setting_key(name), value
+    elif kind == "certificate" and name:
+        yield _CERTIFICATES + quoted(name), value
+    elif kind == "acme" and name:
+        yield _ACME + quoted(name), None if value is None else pack(value)
     elif kind == "file" and name:
         yield _FILE + quoted(name), None if value is None else pack(value)
 
@@ -318,8 +332,12 @@ def value_at(
         value = _hook_at(name, entries, prefix, room)
     elif kind == "setting":
         value = _setting_at(_setting_key(name), entries, prefix, room)
+    elif kind == "certificate":
+        key = _CERTIFICATES + quoted(name)
+        value = None if key not in entries else _json(key, entries[key].value, prefix, room)
     else:
-        value = _own_json(_FILE + quoted(name), entries, prefix, room)
+        folder = _ACME if kind == "acme" else _FILE
+        value = _own_json(folder + quoted(name), entries, prefix, room)
     return value, value is not None
 
 

@@ -53,6 +53,7 @@ def _things(state: StoredState) -> dict[str, set[str]]:
         "services": _live(state.services),
         "hooks": set(state.hooks),
         "settings": set(state.settings),
+        "certificates": set(state.certificates),
         "routes": {""} if state.decides_routes else set(),
     }
     for path in state.broken:

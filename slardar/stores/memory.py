@@ -53,6 +53,8 @@ class MemoryStore:
             ("hook", state.hooks),
             ("file", state.file),
             ("setting", state.settings),
+            ("certificate", state.certificates),
+            ("acme", state.acme),
         ):
             for name, value in things.items():
                 self._texts[kind, name] = msgspec.json.encode(value).decode()

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from slardar.errors import StoreError
-from slardar.model.change import Change, Recorded, StoredState, Value
+from slardar.model.change import SECRET, Change, Recorded, StoredState, Value
 from slardar.model.hook import Time
 from slardar.stores.layout import (
     HISTORY,
@@ -22,7 +22,14 @@ from slardar.stores.layout import (
     unpack,
 )
 from slardar.stores.tree import Entry
-from slardar.stores.written import Row, no_such_version, paged, place_in_file
+from slardar.stores.written import (
+    Row,
+    kept_rows,
+    kept_text,
+    no_such_version,
+    paged,
+    place_in_file,
+)
 
 __all__ = [
     "HISTORY_BYTES",
@@ -35,8 +42,11 @@ __all__ = [
     "made_record",
     "pages",
     "read_record",
+    "read_secrets",
     "record_key",
     "records",
+    "secret_keys",
+    "secret_parts",
     "state_before",
 ]
 
@@ -100,17 +110,17 @@ def made_record(
     version: int, commit: str, rows: Sequence[tuple[Change, str | None]], known: Known
 ) -> Record:
     """The record of changes to a state with the values ``known``; ``rows`` have the JSON of the new
-    values."""
+    values.  It has what a history keeps: no private key."""
     lines = []
     now: dict[tuple[str, str], str | None] = {}
-    for one, text in rows:
+    for one, text in kept_rows(rows):
         thing = (one.kind, one.name)
         was_set = thing in now or thing in known
         old = None
         if thing in now:
             old = now[thing]
         elif was_set and known[thing] is not None:
-            old = msgspec.json.encode(known[thing]).decode()
+            old = kept_text(one.kind, msgspec.json.encode(known[thing]).decode())
         lines.append(
             Line(*thing, one.who, one.time, one.place, _raw(text), _raw(old), was_set),
         )
@@ -153,6 +163,45 @@ def large_parts(record: Record, size: int) -> Iterator[tuple[str, bytes]]:
         yield f"{LARGE}{record.commit}/{number:06d}", whole[start : start + size]
 
 
+def _secret_place(commit: str) -> str:
+    return f"{LARGE}{commit}/secret/"
+
+
+def secret_parts(
+    commit: str, rows: Sequence[tuple[Change, str | None]], size: int
+) -> Iterator[tuple[str, bytes]]:
+    """What a large commit writes and its record does not tell: the values with private keys, in
+    parts with at most ``size`` bytes each.  They go when the commit is finished."""
+    values: dict[str, str | None] = {}
+    for one, text in rows:
+        if one.kind in SECRET:
+            written = targets(one, text)
+            values.update(
+                (key, None if value is None else value.decode()) for key, value in written
+            )
+    if values:
+        whole = pack(msgspec.json.encode(values))
+        for number, start in enumerate(range(0, len(whole), size)):
+            yield f"{_secret_place(commit)}{number:06d}", whole[start : start + size]
+
+
+def secret_keys(pending: str, keys: Iterable[str]) -> list[str]:
+    """The keys of these parts, for the large commit whose record is at ``pending`` below
+    :data:`HISTORY`."""
+    place = _secret_place(large_name(HISTORY + pending))
+    return sorted(key for key in keys if key.startswith(place))
+
+
+def read_secrets(pending: str, entries: Mapping[str, Entry]) -> dict[str, bytes | None]:
+    """The values in these parts by key; none if parts are gone: the commit is finished then."""
+    whole = b"".join(entries[key].value for key in secret_keys(pending, entries))
+    try:
+        values = msgspec.json.decode(unpack(whole), type=dict[str, str | None])
+    except (ValueError, TypeError, RecursionError, Unreadable):
+        return {}
+    return {key: None if text is None else text.encode() for key, text in values.items()}
+
+
 def read_record(key: str, entries: Mapping[str, Entry], prefix: str) -> Record:
     """The record under a key.  Raises StoreError if it is not there, or cannot be read."""
     try:
@@ -182,13 +231,13 @@ def forgettable(
     """What a commit removes: old records if there are more than ``kept``, or if they are too large,
     records that mean nothing, and parts of records that are gone.
 
-    ``new`` is the key of the commit's own record, ``size`` that of its writes.  There is ``room``
-    for so many removals, whose keys have ``space`` bytes.  Returns the oldest version whose state
-    is known then, and the keys.
+    ``new`` is the key of the commit's own record, empty if it has none; ``size`` is that of its
+    writes.  There is ``room`` for so many removals, whose keys have ``space`` bytes.  Returns the
+    oldest version whose state is known then, and the keys.
     """
     own = {key: len(one.value) for key, one in entries.items() if key.startswith((HISTORY, LARGE))}
     found = records(own, meta)
-    oldest, count, total = meta.oldest, len(found) + 1, sum(own.values()) + size
+    oldest, count, total = meta.oldest, len(found) + bool(new), sum(own.values()) + size
     used = {new, *(key for _, key in found)}
     used.update([large_name(key) for key in used])
     removed: dict[str, None] = {}
@@ -222,11 +271,16 @@ def forgettable(
 
 
 class Journal:
-    """The keys of a large commit, which are written one after the other."""
+    """The keys of a large commit, which are written one after the other.
 
-    def __init__(self, record: Record) -> None:
-        values: dict[str, bytes | None] = {}
+    ``values`` are those that the record does not tell, by key.
+    """
+
+    def __init__(self, record: Record, values: Mapping[str, bytes | None]) -> None:
+        values = dict(values)
         for line in record.lines:
+            if line.kind in SECRET:
+                continue
             text = _text(line.value)
             values.update(targets(Value(line.kind, line.name, None), text))  # type: ignore[arg-type]
         #: Key, the index before, and the value.

@@ -10,6 +10,9 @@ first, in parts that nobody looks at; then one write of ``Meta`` makes it valid;
 written, a number at a time.  Whoever reads meanwhile takes the values of the record for the keys
 that are still to be written, so nobody sees half of it.  If the slardar ends in between, the next
 one to commit writes the rest.  A key that somebody else has written meanwhile stays as it is.
+
+Values with private keys are not in the record, which is kept.  A large commit writes them beside it
+in parts of their own, which are removed when all keys are written.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ from slardar.stores.record import (
     pages,
     record_key,
     records,
+    secret_keys,
+    secret_parts,
     state_before,
 )
 from slardar.stores.tree import Content, LostRaceError, NotWrittenError, Tree, Write
@@ -380,9 +385,10 @@ class SharedStore:
             for key, value in values.items()
             if value is not None or view.index(key)
         ]
-        key = record_key(version)
+        # What the client of a CA keeps is no part of the history.
+        key = record_key(version) if record.lines else ""
         text = pack(msgspec.json.encode(record))
-        small = [*writes, Write(key, text, view.index(key))]
+        small = [*writes, Write(key, text, view.index(key))] if key else writes
         count, size = len(small) + 1, _size(small) + _ROOM
         tree = self._tree
         is_small = len(text) <= tree.max_value
@@ -390,8 +396,9 @@ class SharedStore:
             keys = tuple((write.key, write.expected or 0) for write in writes)
             record = structs.replace(record, keys=keys)
             key = record_key(version, name)
-            parts = list(large_parts(record, min(tree.max_value, tree.max_bytes - 2 * _ROOM)))
-            await self._write_parts(parts)
+            room = min(tree.max_value, tree.max_bytes - 2 * _ROOM)
+            parts = list(large_parts(record, room))
+            await self._write_parts([*parts, *secret_parts(name, rows, room)])
             small = [Write(key, str(len(parts)).encode(), 0)]
             meta = structs.replace(meta, pending=key[len(HISTORY) :])
         oldest, gone = forgettable(
@@ -448,7 +455,12 @@ class SharedStore:
                         # The key is too large to be written with anything else.
                         await self._write(batch)
                         continue
-                    if journal is None or done == len(journal.keys):
+                    is_done = journal is None or done == len(journal.keys)
+                    left = secret_keys(meta.pending, self._newest.entries)
+                    if is_done and left and not batch:
+                        while left and self._fits([*batch, Write(left[0], None)]):
+                            batch.append(Write(left.pop(0), None))
+                    if is_done and not left:
                         meta = structs.replace(meta, done=0, pending="")
                     else:
                         meta = structs.replace(meta, done=done)

@@ -6,7 +6,8 @@ would start, and fail at the first change that meets the page.
 There are two checks.  ``PRAGMA integrity_check`` looks at every page: the trees, the free pages,
 and whether each index agrees with its table.  It does not see a byte that has changed within a
 value.  So the second check compares the tables: every row of ``state`` was written together with a
-row of ``changes``, and the last of these should still say the same.
+row of ``changes``, and the last of these should still say the same.  Of values that hold private
+keys, ``changes`` has no copy.
 
 An opening takes 0.5 s for a file of 100 MB with 310,000 changes, and 0.2 s for one of 100 MB
 with 22,000 (measured, from the system's cache; without the check 0.01 s).
@@ -37,7 +38,8 @@ _DISAGREEING = """
     LEFT JOIN (SELECT kind, name, max(id) AS id FROM changes GROUP BY kind, name) AS last
         ON last.kind = state.kind AND last.name = state.name
     LEFT JOIN changes ON changes.id = last.id
-    WHERE last.id IS NULL OR changes.value IS NOT state.value
+    WHERE last.id IS NULL
+        OR (changes.value IS NOT state.value AND state.kind NOT IN ('certificate', 'acme'))
     LIMIT 1
 """
 _MISSING = "SELECT kind, name FROM changes EXCEPT SELECT kind, name FROM state LIMIT 1"

@@ -32,7 +32,7 @@ from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores import sqlite_history
 from slardar.stores.sqlite_check import ADVICE, check_agreement, check_pages
 from slardar.stores.sqlite_schema import SCHEMA, Schema
-from slardar.stores.written import conflict, forget, stored_state, wanted_oldest
+from slardar.stores.written import conflict, forget, kept_text, stored_state, wanted_oldest
 
 __all__ = ["SqliteFile", "peek"]
 
@@ -40,7 +40,7 @@ __all__ = ["SqliteFile", "peek"]
 _BUSY = 5.0
 #: Words in SQLite's errors that mean a damaged page, or a damaged description of the tables.
 _DAMAGE = ("malformed", "no such column", "no such table", "unsupported file format")
-#: The mode of the file: it holds the names and addresses of all servers.
+#: The mode of the file: it holds private keys, and the names and addresses of all servers.
 _MODE = 0o600
 
 
@@ -77,6 +77,8 @@ class SqliteFile:
                 # KiB of pages that SQLite keeps in memory.  Its default of 2,000 would be used up
                 # after some 15,000 changes, though a commit touches a few pages only.
                 connection.execute("PRAGMA cache_size = -256")
+                # A private key that is replaced must not stay in what is free of the file.
+                connection.execute("PRAGMA secure_delete = ON")
                 self._schema.prepare(connection, self.path)
                 check_pages(connection, self.path)
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -106,16 +108,22 @@ class SqliteFile:
                     connection.execute(
                         "INSERT INTO changes (version, time, who, place, kind, name, value)"
                         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (version, one.time, one.who, one.place, one.kind, one.name, text),
+                        (
+                            *(version, one.time, one.who, one.place, one.kind, one.name),
+                            kept_text(one.kind, text),
+                        ),
                     )
                     connection.execute(
                         "INSERT INTO state (kind, name, value) VALUES (?, ?, ?)"
                         " ON CONFLICT (kind, name) DO UPDATE SET value = excluded.value",
                         (one.kind, one.name, text),
                     )
+                    if one.kind == "acme":
+                        sqlite_history.forget_all_but_last(connection, one.kind, one.name)
                 _, revision = _last(connection)
                 versions = self._versions
-                versions.append(version)
+                if any(one.kind != "acme" for one, _ in rows):
+                    versions.append(version)
                 wanted = wanted_oldest(versions, self.keep)
                 oldest = None if wanted is None else sqlite_history.prune(connection, wanted)
                 connection.execute("COMMIT")

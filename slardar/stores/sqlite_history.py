@@ -3,6 +3,9 @@
 The table ``history`` has one row.  ``oldest`` is the oldest version whose state is known; its
 changes, and those before it, are only kept as far as they make up this state: the last of each
 thing.  ``pruned`` is the row up to which the changes are kept in this way.
+
+Of a certificate a change has what may be shown.  Of what the client of a CA keeps (``acme``) there
+is only the last change, without a value: it gives the commit its revision.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections import deque
 
 from msgspec import structs
 
-from slardar.model.change import Change, Recorded, StoredState
+from slardar.model.change import SECRET, Change, Recorded, StoredState
 from slardar.stores.written import (
     MAX_PAGE,
     MAX_ROWS,
@@ -23,7 +26,7 @@ from slardar.stores.written import (
     stored_state,
 )
 
-__all__ = ["page", "prune", "state_at", "versions"]
+__all__ = ["forget_all_but_last", "page", "prune", "state_at", "versions"]
 
 _OLD = "SELECT value FROM changes WHERE kind = ? AND name = ? AND id < ? ORDER BY id DESC LIMIT 1"
 
@@ -32,7 +35,9 @@ def versions(connection: sqlite3.Connection) -> deque[int]:
     """The versions that can be told of, in order."""
     _, oldest = _limits(connection)
     rows = connection.execute(
-        "SELECT DISTINCT version FROM changes WHERE version > ? ORDER BY version", (oldest,)
+        "SELECT DISTINCT version FROM changes WHERE version > ? AND kind <> 'acme'"
+        " ORDER BY version",
+        (oldest,),
     )
     return deque(version for (version,) in rows)
 
@@ -59,6 +64,15 @@ def prune(connection: sqlite3.Connection, wanted: int) -> int:
     return oldest
 
 
+def forget_all_but_last(connection: sqlite3.Connection, kind: str, name: str) -> None:
+    """Forget the changes of a thing but the last one.  Part of a commit."""
+    connection.execute(
+        "DELETE FROM changes WHERE kind = ? AND name = ? AND id <"
+        " (SELECT max(id) FROM changes WHERE kind = ? AND name = ?)",
+        (kind, name, kind, name),
+    )
+
+
 def _limits(connection: sqlite3.Connection) -> tuple[int, int]:
     # Whatever somebody has made of the table: two numbers.
     pruned, oldest = connection.execute(
@@ -76,13 +90,14 @@ def page(connection: sqlite3.Connection, before: int | None, limit: int) -> list
     version = 2**63 - 1 if before is None else before
     while len(found) < limit:
         (version,) = connection.execute(
-            "SELECT max(version) FROM changes WHERE version < ? AND version > ?", (version, oldest)
+            "SELECT max(version) FROM changes WHERE version < ? AND version > ? AND kind <> 'acme'",
+            (version, oldest),
         ).fetchone()
         if version is None:
             break
         rows = connection.execute(
             "SELECT id, kind, name, who, time, place, value FROM changes WHERE version = ?"
-            " ORDER BY id LIMIT ?",
+            " AND kind <> 'acme' ORDER BY id LIMIT ?",
             (version, MAX_ROWS),
         )
         number = 0
@@ -96,7 +111,7 @@ def page(connection: sqlite3.Connection, before: int | None, limit: int) -> list
                 break
             found.append(one.read())
         (count,) = connection.execute(
-            "SELECT count(*) FROM changes WHERE version = ?", (version,)
+            "SELECT count(*) FROM changes WHERE version = ? AND kind <> 'acme'", (version,)
         ).fetchone()
         found[-1] = structs.replace(found[-1], more=count - number)
     return found
@@ -146,4 +161,4 @@ def state_at(connection: sqlite3.Connection, version: int) -> StoredState:
         " (SELECT max(id) FROM changes WHERE id <= ? GROUP BY kind, name)",
         (last or 0,),
     )
-    return stored_state(version, 0, rows)
+    return stored_state(version, 0, (row for row in rows if row[0] not in SECRET))

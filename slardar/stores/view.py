@@ -21,7 +21,7 @@ from slardar.stores.layout import (
     place_of,
     value_at,
 )
-from slardar.stores.record import Journal, Known, read_record
+from slardar.stores.record import Journal, Known, read_record, read_secrets
 from slardar.stores.tree import Content, Entry
 
 __all__ = ["EMPTY", "View", "read_meta", "with_writes"]
@@ -99,7 +99,10 @@ class View:
             return
         key = HISTORY + pending
         try:
-            self.journal = Journal(read_record(key, self.content.entries, self.prefix))
+            entries = self.content.entries
+            self.journal = Journal(
+                read_record(key, entries, self.prefix), read_secrets(pending, entries)
+            )
         except StoreError as error:
             broken[key] = f"{key}: {error}"
 
@@ -115,6 +118,8 @@ class View:
             "hook": state.hooks,
             "file": state.file,
             "setting": state.settings,
+            "certificate": state.certificates,
+            "acme": state.acme,
             "routes": {"": state.routes},
         }
         weights = dict(before._weights)
@@ -159,6 +164,8 @@ class View:
             maps["service"],
             maps["setting"],
             broken if broken != state.broken else state.broken,
+            maps["certificate"],
+            maps["acme"],
         )
 
     @property

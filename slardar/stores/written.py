@@ -11,8 +11,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from slardar.errors import ConflictError, DamagedError, NotFoundError, StoreError
+from slardar.model.certificate import kept_of
 from slardar.model.change import (
     IN_FILE,
+    SECRET,
     TO_FILE,
     Change,
     Kind,
@@ -30,6 +32,8 @@ __all__ = [
     "conflict",
     "encode",
     "forget",
+    "kept_rows",
+    "kept_text",
     "no_such_version",
     "paged",
     "place_in_file",
@@ -46,7 +50,7 @@ PRUNED_AT_ONCE = 500
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 #: The kinds of which there are many things, each with a name.
-_NAMED = ("upstream", "service", "hook", "setting", "file")
+_NAMED = ("upstream", "service", "hook", "setting", "certificate", "acme", "file")
 
 
 def encode(change: Change) -> str | None:
@@ -80,6 +84,8 @@ def stored_state(
     hooks: dict[str, Any] = {}
     file: dict[str, Any] = {}
     settings: dict[str, Any] = {}
+    certificates: dict[str, Any] = {}
+    acme: dict[str, Any] = {}
     routes: Any = None
     for kind, name, text in rows:
         if kind not in _KINDS or not isinstance(name, str):
@@ -101,7 +107,36 @@ def stored_state(
             file[name] = value
         elif kind == "setting" and value is not None:
             settings[name] = value
-    return StoredState(version, upstreams, routes, hooks, revision, file, services, settings)
+        elif kind == "certificate" and value is not None:
+            certificates[name] = value
+        elif kind == "acme" and value is not None:
+            acme[name] = value
+    return StoredState(
+        version,
+        upstreams,
+        routes,
+        hooks,
+        revision,
+        file,
+        services,
+        settings,
+        certificates=certificates,
+        acme=acme,
+    )
+
+
+def kept_text(kind: str, text: str | None) -> str | None:
+    """What a history keeps of a value's JSON: all of it, unless the value has a private key."""
+    if text is None or kind not in SECRET:
+        return text
+    kept = kept_of(kind, msgspec.json.decode(text))
+    return None if kept is None else msgspec.json.encode(kept).decode()
+
+
+def kept_rows(rows: Iterable[tuple[Change, str | None]]) -> list[tuple[Change, str | None]]:
+    """What a history keeps of changes, each with its value's JSON.  It keeps nothing of what the
+    client of a CA does."""
+    return [(one, kept_text(one.kind, text)) for one, text in rows if one.kind != "acme"]
 
 
 class Row(Struct, frozen=True):

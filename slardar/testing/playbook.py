@@ -23,6 +23,7 @@ from slardar.dataplane.request_queue import RequestQueue
 from slardar.dataplane.router import Router
 from slardar.http1.bodies import SeenBody
 from slardar.http1.client import ClientConnection
+from slardar.http1.https import https_url
 from slardar.http1.interfaces import (
     ChannelBase,
     ChannelProtocol,
@@ -145,6 +146,8 @@ class FakeHost(Router):
         self.tunnels: set[TunnelBase] = set()
         #: How often a connection reported its end.
         self.ends = 0
+        #: The names that have a certificate; TLS is spoken on port 8443.
+        self.certificates: set[str] = set()
         #: What waits for its time, with the time.
         self.reminders: list[tuple[float, Reminder]] = []
 
@@ -189,6 +192,16 @@ class FakeHost(Router):
         """A request was answered by slardar itself."""
         super().refused(status)
         self.refused_with.append(status)
+
+    def has_certificate(self, host: str) -> bool:
+        """Whether it is one of ``certificates``."""
+        return host in self.certificates
+
+    def https_place(self, downstream: Downstream, request: Request) -> bytes:
+        """On port 8443, for a name that has a certificate."""
+        if request.host not in self.certificates:
+            return b""
+        return https_url(request, downstream.ends().local_port, [8443])
 
     def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""

@@ -33,7 +33,15 @@ from slardar.interfaces import IStore, IWatchedStore
 from slardar.model.change import TO_FILE, Change, Recorded, StoredState
 from slardar.testing.contracts import Contract, deferred
 
-__all__ = ["StoreContract", "WatchedStoreContract", "change_of", "file_of", "hook_of"]
+__all__ = [
+    "StoreContract",
+    "WatchedStoreContract",
+    "acme_of",
+    "certificate_of",
+    "change_of",
+    "file_of",
+    "hook_of",
+]
 
 #: Seconds until a store must have told what another has written.
 _PATIENCE = 20.0
@@ -57,6 +65,16 @@ def service_of(name: str, value: object) -> Change:
 def setting_of(name: str, value: object) -> Change:
     """A change of the setting ``name``."""
     return Change("setting", name, value, "test", 1700000000.25)
+
+
+def certificate_of(name: str, value: object) -> Change:
+    """A change of the certificate ``name``."""
+    return Change("certificate", name, value, "test", 1700000000.25)
+
+
+def acme_of(name: str, value: object) -> Change:
+    """A change of what the client of a CA keeps."""
+    return Change("acme", name, value, "test", 1700000000.25)
 
 
 def file_of(name: str, value: object) -> Change:
@@ -273,6 +291,64 @@ class StoreContract(Contract):
         if self.durable:
             await writer.commit(change_of("a", None), hook_of("a", None))
             await self._holds(writer, {"a": None}, services=one, settings=settings)
+
+    @deferred
+    async def test_certificates_are_apart_from_settings(self) -> None:
+        """They and what the client of a CA keeps are set, replaced and removed by name; of one that
+        was removed nothing is left."""
+        writer = await self._opened()
+        pair = {"cert": "-----\n\u00e9\n", "key": "-----\n"}
+        await writer.commit(*(certificate_of(name, {"cert": "", "key": ""}) for name in "ab"))
+        await writer.commit(*(acme_of(name, {"n": 0}) for name in ("account", "order/x", "gone")))
+        await writer.commit(setting_of("a", 1), certificate_of("a", pair), acme_of("gone", None))
+        await writer.commit(certificate_of("b", None), acme_of("order/x", {"n": [1, None]}))
+        found = {"a": pair}
+        acme = {"account": {"n": 0}, "order/x": {"n": [1, None]}}
+        writer = await self._holds(writer, {}, settings={"a": 1}, certificates=found, acme=acme)
+        if self.durable:
+            await writer.commit(certificate_of("a", None), acme_of("account", None))
+            acme.pop("account")
+            await self._holds(writer, {}, settings={"a": 1}, acme=acme)
+
+    @deferred
+    async def test_history_keeps_no_private_key(self) -> None:
+        """It tells that a certificate was set or removed.  What the client of a CA keeps is no part
+        of it, even where it has a commit of its own; nor are both of a state of before."""
+        writer = await self._opened()
+        first = certificate_of("a", {"cert": "", "key": "-----PRIVATE-----"})
+        second = certificate_of("a", {"cert": "x", "key": "-----PRIVATE-----"})
+        await writer.commit(first, acme_of("account", {"key": "-----PRIVATE-----"}))
+        await writer.commit(acme_of("account", {"key": "-----PRIVATE-----", "n": 1}), version=1)
+        await writer.commit(second, change_of("u", 1))
+        await writer.commit(acme_of("account", {"n": 2}), acme_of("order", {"n": 1}), version=2)
+        await writer.commit(certificate_of("a", None), acme_of("order", None))
+        wanted = [
+            Recorded(3, certificate_of("a", None), {}),
+            Recorded(2, certificate_of("a", {}), {}),
+            Recorded(2, change_of("u", 1), TO_FILE),
+            Recorded(1, certificate_of("a", {}), None),
+        ]
+        for again in range(2 if self.durable else 1):
+            if again:
+                await writer.store.close()
+                await writer.store.open()
+            _expect(await writer.store.history(None, 100), wanted)
+            for version in range(4):
+                state = StoredState(version, {"u": 1} if version > 1 else {})
+                _expect_state(await writer.store.state_at(version), state)
+
+    @deferred
+    async def test_commits_of_a_client_of_a_ca_push_nothing_out_of_the_history(self) -> None:
+        """However many there are."""
+        store = self._make()
+        store.keep_history(3)
+        writer = _Writer(store, await store.open())
+        for number in range(1, 4):
+            await writer.commit(change_of("a", number))
+        for number in range(1, 9):
+            await writer.commit(acme_of("order", {"n": number}), version=3)
+        told = [one.version for one in await store.history(None, 100)]
+        _expect(told[:3], [3, 2, 1])
 
     @deferred
     async def test_file_is_apart_from_what_was_set(self) -> None:
@@ -519,6 +595,8 @@ class StoreContract(Contract):
         file: Mapping[str, Any] | None = None,
         services: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
+        certificates: Mapping[str, Any] | None = None,
+        acme: Mapping[str, Any] | None = None,
     ) -> _Writer:
         """Close the store, open another at its place and return it.  It holds this, at the version
         and the revision of the last commit."""
@@ -534,6 +612,8 @@ class StoreContract(Contract):
                 file=file or {},
                 services=services or {},
                 settings=settings or {},
+                certificates=certificates or {},
+                acme=acme or {},
             )
             _expect_state(state, wanted)
             _expect(state.revision, writer.revision)

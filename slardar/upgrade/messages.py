@@ -14,6 +14,7 @@ from msgspec import Struct
 from slardar.catalogues.watch import KnownService
 from slardar.health.verdicts import Extra, Heartbeat, Verdict
 from slardar.model.change import StoredState
+from slardar.model.tls import TicketKeys
 from slardar.observers.counted import Counted
 
 __all__ = [
@@ -123,6 +124,10 @@ class State(Struct, tag="state", frozen=True):
     counted: Counted | None = None
     #: What is known of a store that lives elsewhere.
     kept: KeptState | None = None
+    #: What session tickets are sealed with, and since when, in seconds; ``None``: they are not
+    #: shared.
+    tickets: TicketKeys | None = None
+    tickets_age: float = 0.0
 
 
 class Generation(Struct, frozen=True):

@@ -42,7 +42,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.live import ServerLive
 from slardar.model.server import Server, Upstream, server_key, servers_gone
 from slardar.model.snapshot import Snapshot
-from slardar.model.tls import Keyring
+from slardar.model.tls import Keyring, TicketKeys
 from slardar.observers.counted import Counted, Present
 from slardar.observers.exporter import exporter_for
 from slardar.observers.exposition import Facts
@@ -108,6 +108,8 @@ class Workers:
         self._snapshot = Snapshot.build(0, {}, (), None)
         #: The certificates that workers use.
         self._keyring = Keyring()
+        #: What they seal session tickets with.
+        self._tickets: TicketKeys | None = None
         #: A snapshot and its encoded form, kept while workers begin.
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._tally = Tally(time.time())
@@ -233,6 +235,7 @@ class Workers:
                 refused=self._hooks.refused,
                 count=len(self._supervisor.slots),
                 keyring=self._keyring,
+                tickets=self._tickets,
             )
         )
 
@@ -285,6 +288,7 @@ class Workers:
             access_log=settings.access_log,
             trusted=settings.trusted,
             forwarded=settings.forwarded,
+            tls=settings.tls,
         )
         if self._heartbeats is not None:
             self._heartbeats.take_settings(settings.health)
@@ -296,8 +300,18 @@ class Workers:
 
         A worker that cannot take them is replaced, as with :meth:`take_settings`.
         """
-        self._keyring = keyring
-        return defer.ensureDeferred(self._tell(messages.TakeKeyring(keyring), "the certificates"))
+        change = messages.keyring_change(self._keyring, keyring)
+        # In the order in which workers have the pairs.
+        self._keyring = messages.changed_keyring(self._keyring, change)
+        return defer.ensureDeferred(self._tell(change, "the certificates"))
+
+    def take_tickets(self, keys: TicketKeys | None) -> defer.Deferred[None]:
+        """Share sessions with these keys; see :class:`slardar.interfaces.IPlane`.
+
+        A worker that cannot take them is replaced, as with :meth:`take_settings`.
+        """
+        self._tickets = keys
+        return defer.ensureDeferred(self._tell(messages.TakeTickets(keys), "keys of tickets"))
 
     def reopen_logs(self) -> None:
         """Open the files of access logs anew; see :class:`slardar.interfaces.IPlane`."""
@@ -305,7 +319,11 @@ class Workers:
         self._supervisor.tell_all(data)
         self._supervisor.tell_leaving(data)
 
-    async def _tell(self, message: messages.TakeSettings | messages.TakeKeyring, what: str) -> None:
+    async def _tell(
+        self,
+        message: messages.TakeSettings | messages.TakeKeyring | messages.TakeTickets,
+        what: str,
+    ) -> None:
         """Tell every worker; one that does not follow is replaced."""
         data = messages.encode(message)
         told = [

@@ -44,6 +44,7 @@ from slardar.model.hook import Hook, HookKey
 from slardar.model.live import Live
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.model.tls import Keyring
 from slardar.observers.span_batches import SpanBatches
 from slardar.observers.spans import Spans
 from slardar.plugins import balancer_factory, load_again
@@ -92,6 +93,7 @@ class Worker:
         self._live = Live()
         self._plane: DataPlane | None = None
         self._snapshot = Snapshot.build(0, {}, (), None)
+        self._keyring = Keyring()
         self._stopping = self._finished = False
         #: Sockets that do not listen yet, and what the director has said of them.
         self._silent: list[tuple[socket.socket, WorkerSocket]] = []
@@ -130,7 +132,10 @@ class Worker:
             taken = self._plane.take_settings(message.settings)
             return taken.addCallback(lambda _: self._done())
         if isinstance(message, messages.TakeKeyring):
-            return self._plane.take_keyring(message.keyring).addCallback(lambda _: self._done())
+            self._keyring = messages.changed_keyring(self._keyring, message)
+            return self._plane.take_keyring(self._keyring).addCallback(lambda _: self._done())
+        if isinstance(message, messages.TakeTickets):
+            return self._plane.take_tickets(message.tickets).addCallback(lambda _: self._done())
         if isinstance(message, messages.Reopen):
             self._plane.reopen_logs()
             return self._done()
@@ -224,7 +229,9 @@ class Worker:
             plane.suspend_hook(mark, message.reasons.get(mark, ""))
         if message.refused:
             plane.refuse_hooks(message.refused)
+        self._keyring = message.keyring
         plane.take_keyring(message.keyring)
+        plane.take_tickets(message.tickets)
         self._names.learn(message.addresses, ())
         await self._apply(snapshot, list(snapshot.upstreams), begins=True)
         self._take_health(message.health)

@@ -43,6 +43,8 @@ FULL = {
     ("hook", "lua/version"): "release 7",
     ("setting", "myargs"): {"arg0": [1, None]},
     ("setting", "text"): "5",
+    ("certificate", "c"): {"cert": "-----", "key": "-----"},
+    ("acme", "account"): {"n": 1},
 }
 
 
@@ -100,6 +102,7 @@ async def test_everything_is_copied_and_back(tmp_path: Path, board: Any) -> None
     assert found.upstreams["gone"] is None
     report = Report.of(found)
     assert (report.upstreams, report.removed, report.hooks, report.settings) == (2, 2, 2, 2)
+    assert (report.certificates, found.acme) == (1, {"account": {"n": 1}})
 
 
 @pytest_twisted.ensureDeferred
@@ -216,9 +219,11 @@ def test_check_names_what_cannot_be_served() -> None:
             "lua/version": "7",
         },
         broken={"upstreams.d": "expected JSON: it ends"},
+        certificates={"c": {"cert": "PRIVATE", "key": "PRIVATE"}},
     )
     problems = check_state(state)
     assert list(problems) == [
+        "certificates.c",
         "hooks.python/script.a",
         "hooks.python/script.c",
         "routes",
@@ -226,6 +231,7 @@ def test_check_names_what_cannot_be_served() -> None:
         "upstreams.c",
         "upstreams.d",
     ]
+    assert problems["certificates.c"] == "certificates.c: expected a certificate in PEM in cert"
     assert problems["upstreams.d"] == "upstreams.d: expected JSON: it ends"
     assert "modules.y" in problems["hooks.python/script.c"]
     assert all("\n" not in line and line.startswith(path) for path, line in problems.items())
@@ -251,7 +257,7 @@ def test_commands_as_they_are_typed(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "copied to sqlite:b.db, as version 8: 2 upstreams, 1 service (2 more removed), 1 route,"
-        " 2 hooks, 2 settings\n"
+        " 2 hooks, 2 settings, 1 certificate\n"
     )
     done = run(tmp_path, "copy", "sqlite:a.db", "sqlite:b.db")
     assert done.returncode == 1
@@ -259,10 +265,10 @@ def test_commands_as_they_are_typed(tmp_path: Path) -> None:
     done = run(tmp_path, "check", "sqlite:b.db", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 1
-    assert list(report["failed"]) == ["upstreams.*.b.example"]
+    assert list(report["failed"]) == ["certificates.c", "upstreams.*.b.example"]
     write(tmp_path / "c.db", {("upstream", "a"): upstream(1)})
     done = run(tmp_path, "check", "sqlite:c.db")
     assert (done.returncode, done.stdout) == (
         0,
-        "ok: 1 upstream, 0 services, 0 routes, 0 hooks, 0 settings\n",
+        "ok: 1 upstream, 0 services, 0 routes, 0 hooks, 0 settings, 0 certificates\n",
     )

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slardar.cli import main
+from tests.certificates import Authority
 
 REQUEST = "GET /a?b=c\nHost: www.example.com\nX-Old: 1\n"
 TENANT = """
@@ -79,6 +80,29 @@ def test_trusted_proxy(folder: Path, trusted: tuple[str, ...], seen: str) -> Non
     words = [word for network in trusted for word in ("--trusted", network)]
     found = outcome("who.py", "--request", "told.http", "--client", "10.0.0.1", *words)
     assert found["changes"] == [f"+ X-Seen: {seen}"]
+
+
+def test_client_with_tls(folder: Path) -> None:
+    """The hook sees it, and the certificate in a file as one that was verified."""
+    cert, key = Authority(folder).issue("alice", ("alice",))
+    (folder / "tls.lua").write_text(
+        "local tls = request.tls\n"
+        "ngx.req.set_header('X-Seen', tls and tls.version .. tls.sni .. ngx.var.scheme"
+        " .. (ngx.var.ssl_client_s_dn or '-') or 'none')\n"
+    )
+
+    def changes(*words: str) -> Any:
+        return outcome("tls.lua", "--request", "get.http", *words)["changes"]
+
+    assert changes() == ["+ X-Seen: none"]
+    (line,) = changes("--tls")
+    assert line.startswith("+ X-Seen: TLSv1.3")
+    assert line.endswith("https-")
+    (line,) = changes("--client-cert", cert.name)
+    assert line.endswith("httpsCN=alice")
+    done = run("tls.lua", "--request", "get.http", "--client-cert", key.name)
+    assert done.exit_code == 1
+    assert f"--client-cert: expected a certificate in PEM in {key.name}" in done.output
 
 
 def test_hook_answers(folder: Path) -> None:

@@ -245,6 +245,9 @@ class FakePlane:
     def take_keyring(self, keyring: Any) -> defer.Deferred[None]:
         return defer.succeed(None)
 
+    def take_tickets(self, keys: Any) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
     def reopen_logs(self) -> None:
         self.reopened += 1
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -28,6 +30,7 @@ from slardar.control.amp_channel import AmpSite
 from slardar.control.operations import OPERATIONS
 from slardar.control.room import MAX_CONNECTIONS, Standing
 from slardar.events import Changed, EventLog, Health
+from tests.certificates import Authority
 from tests.control.fakes import (
     FakePlane,
     FakeStore,
@@ -150,6 +153,16 @@ PYTHON = {"language": "python"}
 HOOK = {"language": "python", "name": "script.a"}
 ROUTES = [{"host": "b", "upstream": "a"}]
 #: Calls in the order in which they are made, good ones and bad ones.
+
+
+def pair() -> bytes:
+    """A certificate and its key, as a call sends them."""
+    with TemporaryDirectory() as folder:
+        cert, key = Authority(Path(folder)).issue("c", ("c.example",))
+        return body({"cert": cert.read_text(), "key": key.read_text()})
+
+
+PAIR = pair()
 CASES = [
     Case("status"),
     Case("metrics"),
@@ -179,6 +192,13 @@ CASES = [
     Case("services"),
     Case("service", {"name": "s"}),
     Case("remove-service", {"name": "s"}),
+    Case("set-certificate", {"name": "c"}, PAIR),
+    Case("set-certificate", {"name": "c"}, body({"cert": "x", "key": "y"})),
+    Case("set-certificate", {"name": "c"}, b"{"),
+    Case("certificates"),
+    Case("certificate", {"name": "c"}),
+    Case("remove-certificate", {"name": "c"}),
+    Case("remove-certificate", {"name": "c"}),
     Case("set-setting", {"key": "myargs"}, body({"arg0": 0})),
     Case("set-setting", {"key": "exit"}, body(1)),
     Case("set-setting", {"key": "none"}, body(None)),
@@ -191,6 +211,11 @@ CASES = [
     Case("set-routes", {}, body(ROUTES)),
     Case("set-routes", {}, body([{"upstream": 1}])),
     Case("return-routes", {}, None, {"to": "file"}),
+    Case("compare", {}, body({"upstreams": {"c": upstream(4)}}), {"prune": True}),
+    Case("compare", {}, body({"upstreams": 5})),
+    Case("apply", {}, body({"upstreams": {"c": upstream(4)}, "routes": ROUTES})),
+    Case("apply", {}, body({"upstreams": {"c": upstream(4)}})),
+    Case("apply", {}, body({"upstream": {}})),
     Case("stage-hook", HOOK, CODE),
     Case("stage-hook", {"language": "python", "name": "nonsense"}, CODE),
     Case("hooks", PYTHON),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -12,10 +13,12 @@ from twisted.internet.task import Clock
 
 from slardar.control.actions import Actions
 from slardar.errors import ConfigError, ConflictError, NotFoundError
+from slardar.model.change import Value
 from slardar.model.snapshot import Snapshot
 from slardar.stores.shared import SharedStore
 from slardar.testing.trees import MemoryServer, MemoryTree
-from tests.control.fakes import FakePlane, make_actions, result_of, upstream
+from tests.certificates import Authority
+from tests.control.fakes import FakePlane, error_of, make_actions, result_of, upstream
 
 A = "script.a.test"
 
@@ -173,3 +176,77 @@ def test_nodes_that_saw_all_serve_the_same(steps: list[Any], max_writes: int) ->
         assert one.actions.held == other.actions.held
         if not one.failed:
             assert Node(place.server, place.clock).served.fingerprint == one.served.fingerprint
+
+
+def test_what_a_client_of_a_ca_keeps_is_shared() -> None:
+    """Without a version, and so without a conflict for operators; the other node has it.  Who comes
+    second with the same value is told so; a way back does not touch it."""
+    place = Place()
+    one, other = place.nodes
+    result_of(one.actions.set_upstream("a", upstream(1), "ops"))
+    place.settle()
+
+    def order(number: int) -> Value:
+        return Value("acme", "order", {"n": number})
+
+    place.server.tells = False
+    result_of(one.actions.keep_values(lambda held: [order(1)], "acme"))
+    error_of(other.actions.keep_values(lambda held: [order(2)], "acme"), ConflictError)
+    place.server.tells = True
+    place.server.tell()
+    place.settle()
+    for node in (one, other):
+        assert node.actions.held.acme == {"order": {"n": 1}}
+        assert (node.actions.snapshot.version, node.served.version) == (1, 1)
+    seen: list[Any] = []
+    result_of(other.actions.keep_values(lambda held: seen.append(held.acme) or [order(2)], "acme"))
+    assert seen == [{"order": {"n": 1}}]
+    assert result_of(one.actions.keep_values(lambda held: [], "acme")) is None
+    place.settle()
+    result_of(one.actions.set_upstream("a", upstream(2), "ops"))
+    place.settle()
+    result_of(defer.ensureDeferred(other.actions.history.roll_back(1, "ops")))
+    place.settle()
+    for node in (one, other):
+        assert node.actions.held.acme == {"order": {"n": 2}}
+        assert node.served.upstreams["a"].servers[0].port == 1
+    told = result_of(defer.ensureDeferred(one.actions.history.page(None, 100)))
+    assert "acme" not in [change["kind"] for change in told]
+
+
+def test_certificates_are_shared(tmp_path: Path) -> None:
+    """One that is set on a node, or by somebody at the store; what cannot be used is told of, and
+    what was served stays."""
+    authority = Authority(tmp_path)
+
+    def body(name: str) -> dict[str, str]:
+        cert, key = authority.issue(name, (name,))
+        return {"cert": cert.read_text(), "key": key.read_text()}
+
+    place = Place()
+    one, other = place.nodes
+    first, second = body("a.test"), body("b.test")
+    pair = one.actions.certificates.check("a.test", first)
+    result_of(one.actions.certificates.set("a.test", pair, "ops"))
+    place.settle()
+    place.server.put("certificates/b.test", json.dumps(second))
+    place.settle()
+    for node in (one, other):
+        found = node.served.certificates
+        assert {name: one.cert for name, one in found.items()} == {
+            "a.test": first["cert"],
+            "b.test": second["cert"],
+        }
+    for text in (json.dumps({**second, "key": first["key"]}), '{"key": "PRIVATE'):
+        place.server.put("certificates/b.test", text)
+        place.settle()
+        for node in (one, other):
+            assert node.served.certificates["b.test"].cert == second["cert"]
+            assert list(node.failed) == ["certificates.b.test"]
+            assert "PRIVATE" not in repr(node.failed)
+    place.server.remove("certificates/b.test")
+    place.settle()
+    for node in (one, other):
+        assert list(node.served.certificates) == ["a.test"]
+        assert node.failed == {}
+    assert one.served.fingerprint == other.served.fingerprint

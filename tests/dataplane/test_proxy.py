@@ -23,6 +23,7 @@ from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.model.tls import Challenges
 from tests.dataplane.kit import HandReactor, Recorder, logged
 
 Addresses = list[tuple[int, str]]
@@ -557,3 +558,13 @@ def test_stop_waits_for_exchanges(hand: HandReactor) -> None:
     assert not stopped.called
     hand.pump([0.1] * 15)
     assert stopped.called
+
+
+def test_plane_answers_the_challenges_of_its_snapshot(site: Site) -> None:
+    """Without any, it does not even look for them."""
+    served = site.snapshot.with_challenges(Challenges({"token": "token.thumb"}))
+    assert site.plane.challenges is None
+    site.plane.apply(served, [])
+    assert site.plane.challenges == {b"/.well-known/acme-challenge/token": b"token.thumb"}
+    site.plane.apply(served.with_challenges(Challenges()), [])
+    assert site.plane.challenges is None

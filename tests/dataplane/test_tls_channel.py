@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from slardar.dataplane import poller as poller_module
-from slardar.dataplane.channel import Channel
+from slardar.dataplane.channel import READ_SIZE, SMALL, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.tls_channel import TlsChannel, subject_of
+from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
+from slardar.http1.tls import subject_of
 from slardar.model.listener import HTTPS, ListenerSpec
-from slardar.model.tls import ClientPolicy, Keyring, Pair
+from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys
 from tests.certificates import Authority
 from tests.dataplane.kit import Recorder, logged, pump, step
+from tests.integration.hostile_tls import DATA, TLS13, Client
 
 LISTENER = ListenerSpec("tls:1", "tls:1", HTTPS, tls=True)
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -43,12 +45,19 @@ class Far:
     """The client at the other end of a channel."""
 
     def __init__(
-        self, poller: Poller, sock: socket.socket, context: ssl.SSLContext, name: str | None
+        self,
+        poller: Poller,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        name: str | None,
+        session: Any = None,
     ) -> None:
         self.poller, self.sock = poller, sock
         sock.setblocking(False)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.tls = context.wrap_bio(
+            self.incoming, self.outgoing, server_hostname=name, session=session
+        )
         self.data = bytearray()
         #: What came last, as it came.
         self.raw = b""
@@ -151,13 +160,18 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
         identity: tuple[Path, Path] | None = None,
         protocols: tuple[str, ...] = (),
         default: str = "",
+        challenges: dict[str, Pair] | None = None,
+        contexts: TlsContexts | None = None,
+        client: ssl.SSLContext | None = None,
+        session: Any = None,
     ) -> tuple[TlsChannel, Far, Any]:
-        contexts = TlsContexts()
+        contexts = TlsContexts() if contexts is None else contexts
         contexts.take(Keyring((pair,), default, policies=(policy or ClientPolicy(),)))
+        contexts.take_challenges(challenges or {})
         near, far = socket.socketpair()
         fars.append(far)
         near.setblocking(False)
-        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client = client or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = name is not None
         client.load_verify_locations(authority.file)
         client.minimum_version = client.maximum_version = version
@@ -166,7 +180,7 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
         if protocols:
             client.set_alpn_protocols(list(protocols))
         channel = TlsChannel(poller, near, protocol or Recorder(), contexts, LISTENER)
-        made = Far(poller, far, client, name)
+        made = Far(poller, far, client, name, session)
         if shake:
             made.shake()
             pump(poller, lambda: channel.tls is not None or channel.closed)
@@ -178,6 +192,34 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
 
 
 # Handshakes.
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ticket_outlives_the_keys_of_its_time(
+    secure: Connect, poller: Poller, version: ssl.TLSVersion
+) -> None:
+    """For as long as they are the former ones.  What is sealed meanwhile is sealed with the new
+    ones, so a client that comes often keeps a session."""
+    contexts, client = TlsContexts(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def connect(session: Any = None) -> tuple[bool | None, Any]:
+        channel, far, _ = secure(contexts=contexts, client=client, version=version, session=session)
+        channel.write(b"x")
+        far.until(lambda: far.data)
+        return far.tls.session_reused, far.tls.session
+
+    contexts.take_tickets(TicketKeys(b"second", b"first"))
+    session = connect()[1]
+    for _ in range(2):
+        assert connect(session)[0]
+    contexts.take_tickets(TicketKeys(b"third", b"second"))
+    for _ in range(2):
+        reused, newer = connect(session)
+        assert reused
+    contexts.take_tickets(TicketKeys(b"fourth", b"third"))
+    assert not connect(session)[0]
+    # A client of TLS 1.2 keeps the ticket that it has.
+    assert connect(newer)[0] is (version == ssl.TLSVersion.TLSv1_3)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -267,6 +309,7 @@ def alert_of(far: Far) -> str:
         ({"name": "b.example"}, 112, "no certificate is for 'b.example'"),
         ({"name": None}, 112, "it names no server"),
         ({"protocols": ("h2",)}, 120, "speaks no HTTP/1.1"),
+        ({"protocols": ("acme-tls/1",)}, 120, "no CA is expected to ask for 'a.example'"),
     ],
 )
 def test_refused_handshake(secure: Connect, words: dict[str, Any], alert: int, reason: str) -> None:
@@ -313,6 +356,47 @@ def test_end_within_the_handshake(secure: Connect, poller: Poller) -> None:
     step(poller)
     far.sock.shutdown(socket.SHUT_WR)
     pump(poller, lambda: "ended" in protocol.events)
+
+
+# CAs that ask by TLS-ALPN-01.
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ca_sees_its_certificate_and_nothing_else(
+    secure: Connect, poller: Poller, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """The connection ends behind the handshake, no certificate is asked for, and the name may
+    have no other one."""
+    cert, key = (path.read_text() for path in authority.issue("c", ("c.example",)))
+    challenges = {"c.example": Pair("acme", cert, key, ("c.example",), "ec", 0)}
+    policy = ClientPolicy("require", authority.file.read_text())
+    with logged() as events:
+        channel, far, protocol = secure(
+            name="c.example",
+            version=version,
+            protocols=("acme-tls/1",),
+            policy=policy,
+            challenges=challenges,
+        )
+        assert far.tls.selected_alpn_protocol() == "acme-tls/1"
+        assert far.tls.getpeercert(True) == ssl.PEM_cert_to_DER_cert(cert)
+        far.until(lambda: far.end is not None)
+    assert far.end == "said"
+    assert channel.closed
+    assert channel.tls is None
+    assert protocol.data == b""
+    assert not any("handshake" in str(event.get("log_format")) for event in events)
+
+
+@pytest.mark.parametrize("protocols", [("acme-tls/1", "http/1.1"), ("http/1.1",), ()])
+def test_clients_never_see_the_certificate_for_a_ca(
+    secure: Connect, authority: Authority, pair: Pair, protocols: tuple[str, ...]
+) -> None:
+    """Only a hello that offers nothing else is that of a CA (RFC 8737 3)."""
+    cert, key = (path.read_text() for path in authority.issue("d", ("a.example",)))
+    challenges = {"a.example": Pair("acme", cert, key, ("a.example",), "ec", 0)}
+    _, far, _ = secure(protocols=protocols, challenges=challenges)
+    assert far.tls.getpeercert(True) == ssl.PEM_cert_to_DER_cert(pair.cert)
 
 
 # Certificates of clients.
@@ -377,6 +461,29 @@ def test_certificate_of_a_stranger(secure: Connect, tmp_path: Path, authority: A
     assert alert_of(far) == "TLSV1_ALERT_UNKNOWN_CA"
     assert channel.tls is None
     assert channel.closed
+
+
+def test_certificate_whose_names_are_no_text(
+    secure: Connect, poller: Poller, authority: Authority
+) -> None:
+    """Its CA has signed it, but nobody could tell whose it is."""
+    identity = authority.issue("odd", ("odd",), raw_names=b"\x30\x07\x82\x05a\xff\xfe.b")
+    policy = ClientPolicy("optional", authority.file.read_text())
+    channel, far, _ = secure(shake=False, policy=policy, identity=identity)
+    with logged() as events:
+
+        def refused() -> bool:
+            try:
+                far.tls.do_handshake()
+            except (ssl.SSLError, OSError):
+                pass
+            far.send_raw()
+            far.read_raw()
+            return channel.closed
+
+        pump(poller, refused)
+    assert channel.tls is None
+    assert [event.get("reason") for event in events] == ["the client's certificate cannot be read"]
 
 
 @pytest.mark.parametrize(
@@ -588,6 +695,93 @@ def test_write_after_a_failure_sends_nothing_in_the_clear(secure: Connect, polle
     step(poller)
     with pytest.raises(BlockingIOError):
         far.sock.recv(100)
+
+
+# Floods.
+
+
+class Odd:
+    """A client that can send any record, at the other end of a channel."""
+
+    def __init__(self, poller: Poller, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.poller, self.sock = poller, sock
+        self.tls = Client(sock)
+        self.tls.use(TLS13)
+        for _ in self.tls.handshakeClientCert(
+            serverName="a.example", settings=self.tls.settings, async_=True
+        ):
+            step(poller)
+
+    def send(self, data: bytes) -> None:
+        """Send all of it, or as much as is taken before the end."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self.sock.send(left) :]
+            except BlockingIOError:
+                step(self.poller)
+            except OSError:
+                return
+
+
+@pytest.fixture
+def odd(secure: Connect, poller: Poller) -> tuple[TlsChannel, Odd, Any]:
+    """A channel, a client that has shaken hands and the channel's protocol."""
+    channel, far, protocol = secure(shake=False)
+    channel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return channel, Odd(poller, far.sock), protocol
+
+
+def test_flood_without_data(odd: Any, poller: Poller) -> None:
+    """The client is told to go after little of it, and little of it is handled at once."""
+    channel, client, protocol = odd
+    client.send(client.tls.sealed(DATA, b"request"))
+    pump(poller, lambda: protocol.data == b"request")
+    client.send(client.tls.many_updates(800, 0))
+    pump(poller, lambda: channel.closed)
+    assert protocol.events == [("lost", "TLS: too much without data")]
+
+
+def test_long_record_that_comes_slowly(odd: Any, poller: Poller) -> None:
+    """It is no flood, however many pieces come before its data can be read."""
+    channel, client, protocol = odd
+    for size in (16384, 1, 16384):
+        record = client.tls.sealed(DATA, b"x" * size)
+        before = len(protocol.data)
+        for at in range(0, len(record), 100):
+            client.send(record[at : at + 100])
+            step(poller)
+        pump(poller, lambda end=before + size: len(protocol.data) == end)
+    assert not channel.closed
+
+
+def test_flood_of_questions_whose_answers_nobody_reads(odd: Any, poller: Poller) -> None:
+    """Also where data come between them, what is kept for the client is bounded."""
+    channel, client, _protocol = odd
+    most = 0
+    for _ in range(20):
+        client.send(client.tls.many_updates(400, 1) + client.tls.sealed(DATA, b"x"))
+        for _ in range(5):
+            step(poller)
+        most = max(most, channel.held)
+        if channel.closed:
+            break
+    assert channel.closed
+    assert most < 50_000
+
+
+def test_many_small_records(odd: Any, poller: Poller) -> None:
+    """A client that sends much in records of one byte is served, in small bites."""
+    channel, client, protocol = odd
+    flood = client.tls.sealed(DATA, *[b"x"] * 3000)
+    channel._room = READ_SIZE
+    client.send(flood)
+    pump(poller, lambda: len(protocol.data) == 3000)
+    assert channel._room == SMALL
+    client.send(client.tls.sealed(DATA, *[b"y" * 16384] * 8))
+    pump(poller, lambda: len(protocol.data) == 3000 + 8 * 16384)
+    assert channel._room == SMALL
 
 
 # Turns.

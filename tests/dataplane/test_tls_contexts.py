@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from slardar.dataplane import tls_contexts
+from slardar.dataplane.openssl import NoOpenSslError, OpenSsl, openssl
 from slardar.dataplane.tls_contexts import Served, TlsContexts
-from slardar.model.tls import ClientPolicy, Keyring, Pair
+from slardar.model.listener import UNNAMED, ListenerSpec
+from slardar.model.tls import ClientPolicy, Keyring, Pair, TicketKeys, Verify, stricter
 from tests.certificates import Authority
 from tests.dataplane.kit import logged
 
@@ -55,6 +59,8 @@ class Side:
     def __init__(self, context: ssl.SSLContext, session: Any = None, name: str = "") -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = not name
+        #: What has come in the handshake, as it came.
+        self.received = b""
         self.tls = context.wrap_bio(
             self.incoming, self.outgoing, server, name or None, session=session
         )
@@ -76,7 +82,9 @@ def shake(served: Served, client: ssl.SSLContext, name: str, session: Any = None
         done[0] = near.step()
         far.incoming.write(near.outgoing.read())
         done[1] = far.step()
-        near.incoming.write(far.outgoing.read())
+        data = far.outgoing.read()
+        near.received += data
+        near.incoming.write(data)
     assert done == [True, True]
     # Tickets of TLS 1.3 come behind the handshake.
     far.tls.write(b"x")
@@ -142,8 +150,8 @@ def test_later_end_counts(maker: Maker) -> None:
         contexts.take(Keyring(pairs))
         served = contexts.find("a.example")
         assert served is not None
-        assert len(contexts._names["a.example"]) == 1
-        assert pairs[contexts._names["a.example"][0]] is new
+        assert len(contexts._pairs("a.example")) == 1
+        assert contexts._pairs("a.example")[0] is new
 
 
 @pytest.mark.parametrize(
@@ -249,6 +257,276 @@ def test_session_resumes_under_its_own_policy_only(
         assert not shake(served(second), client, second, sessions[first]).tls.session_reused
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_session_resumes_in_each_process_under_its_own_policy_only(
+    maker: Maker, authority: Authority, client: ssl.SSLContext, tmp_path: Path,
+    version: ssl.TLSVersion,
+) -> None:  # fmt: skip
+    """With the same keys: on the same worker, on another one, and after an upgrade.  Each policy
+    is tried at each other one, also at one that differs by its CA only."""
+    other = Authority(tmp_path, "other").file.read_text()
+    known = (*policies(authority.file.read_text() + other), *policies(other)[1:])
+    client.load_cert_chain(*authority.issue("resuming", ("client",)))
+    client.minimum_version = client.maximum_version = version
+    names = [f"p{place}.example" for place in range(len(known))]
+    pairs = tuple(
+        structs.replace(maker.pair("one.example"), names=(name,), policy=place)
+        for place, name in enumerate(names)
+    )
+    keys = TicketKeys(b"current", b"former")
+    processes = [TlsContexts() for _ in range(3)]
+    for contexts in processes:
+        contexts.take(Keyring(pairs, policies=known))
+        contexts.take_tickets(keys)
+
+    def served(contexts: TlsContexts, name: str) -> Served:
+        found = contexts.find(name)
+        assert found is not None
+        return found
+
+    first = processes[0]
+    open_to_us = [name for name in names if first.policy(name).ca != other]
+    assert len(open_to_us) == 3
+    sessions = {name: shake(served(first, name), client, name).tls.session for name in open_to_us}
+    for contexts in processes:
+        for made_at in open_to_us:
+            for name in names:
+                if name not in open_to_us:
+                    # A full handshake, in which our certificate is refused.
+                    with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+                        shake(served(contexts, name), client, name, sessions[made_at])
+                    continue
+                again = shake(served(contexts, name), client, name, sessions[made_at])
+                assert again.tls.session_reused == (made_at == name), (made_at, name)
+    # Without shared keys, or with others, nothing resumes elsewhere.
+    for keys_there in (None, TicketKeys(b"other", b"one")):
+        stranger = TlsContexts()
+        stranger.take(Keyring(pairs, policies=known))
+        stranger.take_tickets(keys_there)
+        again = shake(served(stranger, names[0]), client, names[0], sessions[names[0]])
+        assert not again.tls.session_reused
+
+
+def test_session_of_a_renewed_certificate_does_not_resume(
+    maker: Maker, client: ssl.SSLContext
+) -> None:
+    """As with nginx, whose sessions know the certificate.  Other certificates do not matter."""
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    contexts = TlsContexts()
+    contexts.take_tickets(TicketKeys(b"current", b"former"))
+
+    def resumes(session: Any = None) -> tuple[bool | None, Any]:
+        served = contexts.find("a.example")
+        assert served is not None
+        near = shake(served, client, "a.example", session).tls
+        return near.session_reused, near.session
+
+    contexts.take(Keyring((maker.pair("a.example"),)))
+    session = resumes()[1]
+    contexts.take(Keyring((maker.pair("b.example"),)))
+    contexts.take(Keyring((maker.pair("a.example"), maker.pair("b.example"))))
+    assert resumes(session)[0]
+    contexts.take(Keyring((maker.pair("a.example", number=1),)))
+    assert not resumes(session)[0]
+
+
+@pytest.mark.parametrize(
+    ("suites", "kind"), [("ECDHE-ECDSA-AES128-GCM-SHA256", "ec"), ("ECDHE+aRSA+AESGCM", "rsa")]
+)  # fmt: skip
+def test_staple_is_that_of_the_certificate(
+    maker: Maker, client: ssl.SSLContext, suites: str, kind: str
+) -> None:
+    """Of a name with two certificates.  It may change, end or go; the context stays."""
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(suites)
+    openssl().ask_for_staples(openssl().pointer(client))
+    pairs = (maker.pair("a.example"), maker.pair("a.example", rsa=True))
+    answers = {"ec": b"answer for the one" * 9, "rsa": b"answer for the other" * 9}
+    contexts = TlsContexts()
+    contexts.take_tickets(TicketKeys(b"current", b"former"))
+
+    def sent(ends: float, *kinds: str) -> list[str]:
+        """The kinds whose answers the client got."""
+        staples = {one: answers[one] for one in kinds}
+        contexts.take(
+            Keyring(
+                tuple(
+                    structs.replace(pair, staple=staples.get(pair.kind, b""), staple_ends=int(ends))
+                    for pair in pairs
+                )
+            )
+        )
+        served = contexts.find("a.example")
+        assert served is not None
+        made.append(served)
+        data = shake(served, client, "a.example").received
+        return [one for one, answer in answers.items() if answer in data]
+
+    made: list[Served] = []
+    later = time.time() + 100
+    assert sent(later) == []
+    assert sent(later, "ec", "rsa") == [kind]
+    assert sent(time.time() - 1, "ec", "rsa") == []
+    assert sent(later, kind) == [kind]
+    other = "rsa" if kind == "ec" else "ec"
+    assert sent(later, other) == []
+    assert sent(later) == []
+    assert all(one is made[0] for one in made)
+
+
+def test_process_in_which_openssl_cannot_be_called(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It serves; one line each says what it cannot do."""
+
+    def fails() -> OpenSsl:
+        raise NoOpenSslError("it is another one")
+
+    monkeypatch.setattr(tls_contexts, "openssl", fails)
+    tls_contexts._tell_of_groups.cache_clear()
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example"), maker.pair("b.example"))))
+    contexts.take_tickets(TicketKeys(b"current", b"former"))
+    with logged() as events:
+        for name in ("a.example", "b.example"):
+            assert contexts.find(name) is not None
+    lines = [event["log_format"].format(**event) for event in events]
+    assert lines == [
+        "keys of TLS may be of OpenSSL's slowest groups, which take tenths of a second:"
+        " it is another one",
+        "sessions resume in this process only: it is another one",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("a.example", True),
+        ("x.w.example", True),
+        ("x.y.w.example", False),
+        ("w.example", False),
+        ("stored.example", True),
+        # The default serves them, with a certificate that is for others.
+        ("b.example", False),
+        ("", False),
+        # Who asks for an address gets the default.
+        ("192.0.2.1", True),
+        ("192.0.2.2", False),
+        ("2001:db8::1", True),
+        ("2001:db8::2", False),
+    ],
+)
+def test_names_that_have_a_certificate(maker: Maker, name: str, has: bool) -> None:
+    """Exact or by a wildcard, and never by default alone."""
+    contexts = TlsContexts()
+    default = maker.pair("a.example", "192.0.2.1", "2001:db8::1")
+    other = maker.pair("*.w.example", "192.0.2.2", "2001:db8::2")
+    contexts.take(Keyring((default, other), "a.example"))
+    contexts.take_stored({"s": maker.pair("stored.example")})
+    assert contexts.has(name) == has
+
+
+KINDS: tuple[Verify, ...] = ("none", "optional", "require")
+
+
+def listener(number: int, verify: Verify | None = None) -> ListenerSpec:
+    """One with TLS."""
+    return ListenerSpec(f"tls:{number}", f"tcp:{number}", "https", True, verify=verify)
+
+
+@pytest.mark.parametrize("ours", KINDS)
+@pytest.mark.parametrize("theirs", KINDS)
+@pytest.mark.parametrize("same", [True, False])
+def test_stricter_of_two_policies(ours: Verify, theirs: Verify, same: bool) -> None:
+    """A client meets both, in either order, or does not get in with a certificate."""
+    one = ClientPolicy(ours, "a" if ours != "none" else "")
+    other = ClientPolicy(theirs, ("a" if same else "b") if theirs != "none" else "")
+    both = stricter(one, other)
+    assert both == stricter(other, one)
+    assert KINDS.index(both.verify) == max(KINDS.index(ours), KINDS.index(theirs))
+    cas = {policy.ca for policy in (one, other) if policy.verify != "none"}
+    assert both.ca == (cas.pop() if len(cas) == 1 else "")
+
+
+def test_listener_has_a_policy_of_its_own(maker: Maker, authority: Authority) -> None:
+    """It holds for names without one, also by default and for certificates of the store; at
+    others both hold."""
+    ca = authority.file.read_text()
+    general, own, strict = ClientPolicy(), ClientPolicy("optional", ca), ClientPolicy("require", ca)
+    pairs = (maker.pair("a.example", policy=0), maker.pair("*.b.example", policy=1))
+    contexts = TlsContexts()
+    open_to_all, strictly = listener(1), listener(2, "require")
+    contexts.take(
+        Keyring(
+            pairs,
+            "a.example",
+            policies=(general, own, strict),
+            listeners={strictly.id: 2},
+        )
+    )
+    contexts.take_stored({"s": maker.pair("s.example"), "x.b": maker.pair("x.b.example")})
+    for name, policy in [
+        ("a.example", general),
+        ("s.example", general),
+        ("", general),
+        ("unknown.example", general),
+        ("x.b.example", own),
+        ("y.b.example", own),
+    ]:
+        for one, wanted in [(open_to_all, policy), (strictly, strict), (UNNAMED, policy)]:
+            served = contexts.find(name, one)
+            assert served is not None
+            assert served.policy == contexts.policy(name, one) == wanted
+            verify = served.context.verify_mode
+            assert verify == ssl.VerifyMode(KINDS.index(wanted.verify))
+    assert contexts.find("a.example", open_to_all) is contexts.find("a.example")
+    # Sessions may be resumed where nothing else is asked for.
+    assert contexts.find("a.example", strictly) is contexts.find("unknown.example", strictly)
+
+
+@pytest.mark.parametrize("verify", KINDS)
+def test_listener_of_which_nothing_is_known(
+    maker: Maker, authority: Authority, verify: Verify
+) -> None:
+    """It lets nobody in whom its own CA would not have let in."""
+    policy = ClientPolicy("require", authority.file.read_text())
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example"),), policies=(policy,)))
+    found = contexts.policy("a.example", listener(1, verify))
+    assert found == ClientPolicy(verify)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_session_does_not_resume_at_a_listener_with_another_policy(
+    maker: Maker, authority: Authority, client: ssl.SSLContext, version: ssl.TLSVersion
+) -> None:
+    """Of the same name: else whoever comes in at one listener comes in at all."""
+    ca = authority.file.read_text()
+    client.load_cert_chain(*authority.issue("resuming", ("client",)))
+    client.minimum_version = client.maximum_version = version
+    contexts = TlsContexts()
+    listeners = {verify: listener(place, verify) for place, verify in enumerate(KINDS)}
+    contexts.take(
+        Keyring(
+            (maker.pair("a.example"),),
+            policies=(ClientPolicy(), *policies(ca)),
+            listeners={one.id: 1 + place for place, one in enumerate(listeners.values())},
+        )
+    )
+
+    def served(verify: Verify) -> Served:
+        found = contexts.find("a.example", listeners[verify])
+        assert found is not None
+        return found
+
+    sessions = {kind: shake(served(kind), client, "a.example").tls.session for kind in KINDS}
+    for kind in KINDS:
+        assert shake(served(kind), client, "a.example", sessions[kind]).tls.session_reused
+    for first, second in permutations(KINDS, 2):
+        again = shake(served(second), client, "a.example", sessions[first])
+        assert not again.tls.session_reused
+
+
 def test_log_of_failures_is_bounded() -> None:
     """Strangers cause them."""
     now = [100.0]
@@ -290,3 +568,25 @@ def _descriptors() -> list[str]:
                 pass
 
     return sorted(name for name in names() if "memfd" in name)
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize(
+    ("group", "serves"),
+    [("X25519", True), ("P-256", True), ("P-384", True), ("P-521", False), ("ffdhe8192", False)],
+)
+def test_groups_that_a_client_may_use(
+    maker: Maker, client: ssl.SSLContext, version: str, group: str, serves: bool
+) -> None:
+    """None that makes the server calculate for a tenth of a second."""
+    contexts = TlsContexts()
+    contexts.take(Keyring((maker.pair("a.example", rsa=True),)))
+    served = contexts.find("a.example")
+    assert served is not None
+    openssl().set_groups(openssl().pointer(client), group.encode())
+    client.maximum_version = ssl.TLSVersion[version]
+    if serves:
+        assert shake(served, client, "a.example")
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.shared|no.suitable"):
+            shake(served, client, "a.example")

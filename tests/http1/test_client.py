@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from slardar.http1.client import ClientConnection
+from slardar.http1.interfaces import HooksBase
+from slardar.http1.request import Request
 from slardar.model.listener import ListenerSpec
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import (
@@ -704,3 +706,50 @@ def test_method_arriving_bytewise(play: Playbook) -> None:
     play.origin_sends(OK)
     play.client_sends_bytewise(b"PROPER / HTTP/1.1\r\n")
     assert statuses(play.client_gets()) == [200, 501]
+
+
+# CAs that ask by HTTP-01.
+
+CHALLENGE = "/.well-known/acme-challenge/token"
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_challenge_is_answered_before_hooks_and_routes(play: Playbook, draining: bool) -> None:
+    """Whatever the Host, also without an upstream for it, and while the plane drains."""
+    play.host.challenges = {CHALLENGE.encode(): b"token.thumb"}
+    play.host.hooks = NoHooks()
+    play.host.draining = draining
+    for method, body in (("GET", b"token.thumb"), ("HEAD", b"")):
+        play.client_sends(f"{method} {CHALLENGE} HTTP/1.1\r\nHost: no.test\r\n\r\n".encode())
+        got = play.client_gets()
+        assert statuses(got) == [200]
+        assert got.endswith(b"\r\n\r\n" + body)
+        assert b"\r\nContent-Length: 11\r\n" in got
+        if draining:
+            break
+    assert play.origins == []
+    play.host.draining = False
+    play.check()
+
+
+@pytest.mark.parametrize("path", [f"{CHALLENGE}2", f"{CHALLENGE}/", f"{CHALLENGE}?", "/token"])
+def test_unknown_challenge_goes_its_usual_way(play: Playbook, path: str) -> None:
+    """It may be one of a server's own client of ACME."""
+    play.host.challenges = {CHALLENGE.encode(): b"token.thumb"}
+    play.client_sends(get(path))
+    assert paths(play.origin_gets()) == [path.encode()]
+
+
+def test_challenge_is_only_read(play: Playbook) -> None:
+    """Other methods reach no server either."""
+    play.host.challenges = {CHALLENGE.encode(): b"token.thumb"}
+    play.client_sends(f"DELETE {CHALLENGE} HTTP/1.1\r\nHost: a.test\r\n\r\n".encode())
+    assert statuses(play.client_gets()) == [405]
+    assert play.origins == []
+
+
+class NoHooks(HooksBase):
+    """Hooks that must not be asked."""
+
+    def sees(self, request: Request) -> bool:
+        raise AssertionError(request.host)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +48,11 @@ class Echo:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with closing(sock), sock.makefile("rb") as file:
+        with closing(sock), contextlib.suppress(ConnectionError):
+            self._talk(sock)
+
+    def _talk(self, sock: socket.socket) -> None:
+        with sock.makefile("rb") as file:
             while True:
                 head = b""
                 while not head.endswith(b"\r\n\r\n"):
@@ -335,6 +344,172 @@ def test_certificates_of_clients(site: Site) -> None:
     assert site.curl("a.example", "/", "-H", "Host: x.w.example")[0] == 200
 
 
+def location(url: str, *words: str) -> tuple[int, str]:
+    """The status of a reply, and the place to which it sends a client."""
+    status, text = curl(url, "--dump-header", "-", "--output", "/dev/null", *words)
+    found = re.search(r"(?im)^location: (\S+)\r?$", text)
+    return status, "" if found is None else found[1]
+
+
+def test_redirect_to_https(site: Site) -> None:
+    """curl follows it, with its body; names without a certificate are served as before; and HUP
+    takes both keys."""
+    site.write(redirect=True, hsts={"max_age": 300, "subdomains": True})
+    site.start("2")
+    plain = site.program.port
+    here = ("--resolve", f"*:{plain}:127.0.0.1", "--resolve", f"*:{site.port}:127.0.0.1")
+
+    def asked(name: str, path: str = "/", *words: str) -> tuple[int, str]:
+        return location(f"http://{name}:{plain}{path}", *here, *words)
+
+    secure = f":{site.port}"
+    assert asked("a.example", "/x?y=1") == (308, f"https://a.example{secure}/x?y=1")
+    assert asked("x.w.example") == (308, f"https://x.w.example{secure}/")
+    # The client sees other ports than there are.
+    assert asked("a.example", "/", "-H", "Host: a.example") == (308, "https://a.example/")
+    assert asked("b.example") == (200, "")
+    trusting = ("--location", "--cacert", str(site.authority.file), *here)
+    url = f"http://a.example:{plain}/in"
+    assert curl(url, *trusting, "-X", "PUT", "--data", "hello") == (200, "5 bytes")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert text.count("\nStrict-Transport-Security: max-age=300; includeSubDomains\n") == 1
+    _, text = site.curl("a.example", "/", "--dump-header", "-", "-H", "Host: none.example")
+    assert text.startswith("HTTP/1.1 502 ")
+    assert "Strict-Transport-Security" not in text
+    # A browser never believes it without TLS.
+    _, text = curl(url.replace("a.example", "b.example"), *here, "--dump-header", "-")
+    assert "Strict-Transport-Security" not in text
+
+    def logged() -> list[Any]:
+        lines = (site.folder / "access.log").read_text().splitlines()
+        return [one["error"] for one in map(json.loads, lines) if one["status"] == 308]
+
+    until(lambda: len(logged()) >= 4, "the access log has all")
+    assert set(logged()) == {"this host is served over https"}
+
+    def refused() -> bool:
+        _, text = curl(f"http://127.0.0.1:{site.program.control}/metrics")
+        return bool(re.search(r'slardar_refused_total\{reason="https"\} [4-9]', text))
+
+    until(refused, "the redirects are counted")
+    site.write(redirect=9443, hsts=600)
+    site.hup("read again: tls.redirect, tls.hsts hold from now on")
+    until(lambda: asked("a.example")[1] == "https://a.example:9443/", "the port is taken")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert "\nStrict-Transport-Security: max-age=600\n" in text
+    site.write()
+    site.hup("read again: tls.redirect, tls.hsts hold from now on")
+    until(lambda: asked("a.example")[0] == 200, "nothing is redirected")
+    _, text = site.curl("a.example", "/", "--dump-header", "-")
+    assert "Strict-Transport-Security" not in text
+
+
+PYTHON = """
+def on_request(request):
+    tls = request.tls
+    request.headers["X-Python"] = "none" if tls is None else f"{tls.version} {tls.sni}"
+    if request.client_cert is not None:
+        request.headers["X-Python-Cert"] = request.client_cert.fingerprint
+"""
+LUA = """
+    ngx.req.set_header("X-Lua", ngx.var.ssl_protocol)
+    ngx.req.set_header("X-Lua-Cert", ngx.var.ssl_client_fingerprint)
+    ngx.req.set_header("X-Lua-Mail", request.client_cert and request.client_cert.emails[1])
+"""
+
+
+def test_hooks_see_tls(site: Site) -> None:
+    """Of every connection what belongs to it, also of one that resumes; and none where there is
+    none."""
+    cert, key = site.authority.issue("alice", ("alice", "alice@a.example"))
+    data = ssl.PEM_cert_to_DER_cert(cert.read_text())
+    site.write(client={"verify": "optional", "ca": str(site.authority.file)})
+    site.start("1")
+    for name, text in (("python/script.a.example", PYTHON), ("lua/script.a.example", LUA)):
+        for method in ("POST", "PUT"):
+            assert site.program.call(method, f"/{name}", text)[0] == 200
+    identity = ("--cert", str(cert), "--key", str(key))
+    _, text = site.curl("a.example", "/", *identity, "--tls-max", "1.2")
+    for line in (
+        "X-Python: TLSv1.2 a.example",
+        f"X-Python-Cert: {hashlib.sha256(data).hexdigest()}",
+        "X-Lua: TLSv1.2",
+        f"X-Lua-Cert: {hashlib.sha1(data).hexdigest()}",
+        "X-Lua-Mail: alice@a.example",
+    ):
+        assert line in text
+    _, text = site.curl()
+    assert "X-Python: TLSv1.3 a.example" in text
+    assert "-Cert" not in text
+    _, text = curl(f"http://127.0.0.1:{site.program.port}/", "-H", "Host: a.example")
+    assert "X-Python: none" in text
+    assert "X-Lua" not in text
+    context = site.context(maximum_version=ssl.TLSVersion.TLSv1_2)
+    context.load_cert_chain(cert, key)
+    first = site.connect(context=context)
+    ask(first)
+    again = context.wrap_socket(site.plain(), server_hostname="a.example", session=first.session)
+    assert again.session_reused
+    assert b"X-Lua-Mail: alice@a.example" in ask(again)
+    again.close()
+    status, found = site.program.call("GET", "/explain?host=a.example&path=/")
+    assert status == 200
+    assert "+ X-Python: none" in json.dumps(found)
+
+
+def test_certificates_of_clients_by_listener(site: Site) -> None:
+    """The same name asks for one at one listener, and for none at the other one; a file of a
+    CA is read again, and a listener that is gone from the settings goes on asking."""
+    folder = site.folder
+    alice = site.authority.issue("alice", ("alice",))
+    partners = Authority(folder, "partners")
+    bob = partners.issue("bob", ("bob",))
+    file = partners.file.rename(folder / "partners:all.pem")
+    ca = str(file).replace(":", r"\:")
+    strict = f"tls:0:interface=127.0.0.1:verify=require:ca={ca}"
+    settings = json.loads((folder / "slardar.yaml").read_text())
+    settings["listen"] = ["tls:0:interface=127.0.0.1", strict]
+    (folder / "slardar.yaml").write_text(json.dumps(settings))
+    options = ("--config", "slardar.yaml", "--store", "memory:")
+    site.program = program = Upgraded(folder, *options, count=1, listen=False)
+    site.stack.callback(program.end)
+    program.wait_for(r"control on tcp 127\.0\.0\.1:(\d+)")
+    easy, hard = map(int, re.findall(r"requests on tls 127\.0\.0\.1:(\d+)", program.output))
+
+    def status(port: int, who: tuple[Path, Path] | None = None, *words: str) -> tuple[int, str]:
+        site.port = port
+        identity = () if who is None else ("--cert", str(who[0]), "--key", str(who[1]))
+        try:
+            return site.curl("a.example", "/", *identity, *words)
+        except subprocess.CalledProcessError:
+            return 0, ""
+
+    assert status(easy)[0] == 200
+    assert status(hard)[0] == 0
+    assert status(hard, alice)[0] == 0
+    code, text = status(hard, bob)
+    assert code == 200
+    assert "X-Client-Cert-Subject: CN=bob" in text
+    # By either name of this listener the same is asked for.
+    assert status(hard, bob, "-H", "Host: x.w.example")[0] == 200
+    # Who has come in at the one does not come in at the other one with the session.
+    saved = ssl.create_default_context(cafile=str(site.authority.file))
+    saved.maximum_version = ssl.TLSVersion.TLSv1_2
+    site.port = easy
+    first = site.connect(context=saved)
+    ask(first)
+    site.port = hard
+    with pytest.raises(ssl.SSLError):
+        saved.wrap_socket(site.plain(), server_hostname="a.example", session=first.session)
+    settings["listen"] = ["tls:0:interface=127.0.0.1"]
+    (folder / "slardar.yaml").write_text(json.dumps(settings))
+    file.write_text(site.authority.file.read_text())
+    site.hup("read again: certificates for clients")
+    until(lambda: status(hard, alice)[0] == 200, "the other CA counts")
+    assert status(hard, bob)[0] == 0
+    assert status(hard)[0] == 0
+
+
 def test_new_files_under_load(site: Site) -> None:
     """No request fails, and no connection is closed for a certificate; a broken file changes
     nothing, and no key is told."""
@@ -374,6 +549,8 @@ def test_new_files_under_load(site: Site) -> None:
         secret = key.read_text()
         key.write_text(secret.replace("A", "B"))
         site.hup("expected the key of ")
+        about = site.program.call("GET", "/status")[1]["certificates"]
+        assert (about["files"], "expected the key of " in about["refused"][0]) == (1, True)
         assert site.connect().getpeercert(True) == after
         ask(kept)
         key.write_text(secret)
@@ -427,6 +604,81 @@ def test_upgrade_under_load(tmp_path: Path, site: Site) -> None:
         ends.set()
         thread.join()
     assert failures == []
+
+
+def test_answer_of_ocsp_beside_the_certificate(site: Site) -> None:
+    """Clients that ask for it get it, from each worker, as it was read last; a bad one is
+    left out."""
+    cert, beside = site.folder / "certs" / "a.pem", site.folder / "certs" / "a.ocsp"
+    cert.write_text(cert.read_text() + site.authority.file.read_text())
+    beside.write_bytes(site.authority.staple(cert, ends=timedelta(hours=1)))
+    site.start("1")
+
+    def told(version: str) -> str:
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{site.port}", "-status", version]
+        command += ["-servername", "a.example", "-CAfile", str(site.authority.file)]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
+        )
+        return done.stdout.decode("latin-1")
+
+    for version in ("-tls1_2", "-tls1_3"):
+        text = told(version)
+        assert "OCSP Response Status: successful" in text
+        assert "Cert Status: good" in text
+        ends = text.partition("Next Update: ")[2].splitlines()[0]
+    assert site.curl("a.example", "/", "--cert-status")[0] == 200
+    beside.write_bytes(site.authority.staple(cert, ends=timedelta(hours=2)))
+    site.hup("read again: certificates for clients")
+    until(lambda: "Next Update" in told("-tls1_3"), "there is one")
+    assert ends not in told("-tls1_3")
+    beside.write_bytes(site.authority.staple(cert, revoked=True))
+    site.hup("a.ocsp is not sent: the certificate is revoked")
+    assert "OCSP response: no response sent" in told("-tls1_3")
+
+
+def test_sessions_resume_wherever_the_client_gets(site: Site) -> None:
+    """On each worker, on one that has taken the place of a killed one, and after an upgrade."""
+    program = Upgraded(
+        site.folder, "--config", "slardar.yaml", "--store", "memory:",
+        *("--listen", "tls:0:interface=127.0.0.1"), count=2, listen=False,
+    )  # fmt: skip
+    site.stack.callback(program.end)
+    site.port = int(program.wait_for(r"requests on tls 127\.0\.0\.1:(\d+)")[1])
+    program.control = int(program.wait_for(r"control on tcp 127\.0\.0\.1:(\d+)")[1])
+    assert program.status()["tls"] == {"sessions": "shared", "staples": "sent"}
+    log = site.folder / "access.log"
+
+    def resumed_everywhere() -> None:
+        """Connect until each worker has served a client with a session."""
+        log.write_text("")
+        served: set[str] = set()
+        deadline = time.monotonic() + PATIENCE
+        while len(served) < 2:
+            assert time.monotonic() < deadline
+            for context, session in sessions:
+                with context.wrap_socket(
+                    site.plain(), server_hostname="a.example", session=session
+                ) as sock:
+                    assert ask(sock).startswith(b"HTTP/1.1 200 OK")
+                    assert sock.session_reused, context.maximum_version
+            served = {json.loads(line)["worker"] for line in log.read_text().splitlines()}
+
+    sessions = []
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = site.context(minimum_version=version, maximum_version=version)
+        sock = site.connect(context=context)
+        ask(sock)
+        assert not sock.session_reused
+        sessions.append((context, sock.session))
+    resumed_everywhere()
+    killed = program.pids()["worker-0"]
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: program.pids()["worker-0"] != killed, "another one is started")
+    until(program.are_alive, "it serves")
+    resumed_everywhere()
+    program.upgrade()
+    resumed_everywhere()
 
 
 def test_header_of_a_proxy_before_the_handshake(site: Site) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from slardar.config import parse_settings
-from slardar.model.listener import UNNAMED, ListenerSpec, spec_of
+from slardar.model.listener import UNNAMED, ListenerSpec, spec_of, verify_options
 
 
 def test_listeners_of_the_settings_have_ids_that_stay() -> None:
@@ -54,6 +54,8 @@ def test_listener_travels() -> None:
         ("tls6:1", "tcp6:1", True, False),
         ("haproxy:tls:1", "tcp:1", True, True),
         ("haproxy:tcp:1", "tcp:1", False, True),
+        (r"tls:1:ca=a\:b:interface=\:\::verify=require", r"tcp:1:interface=\:\:", True, False),
+        (r"tcp:1:verify=require", r"tcp:1:verify=require", False, False),
     ],
 )
 def test_what_comes_first_on_a_connection(
@@ -64,3 +66,25 @@ def test_what_comes_first_on_a_connection(
     assert (spec.id, spec.endpoint) == (endpoint, socket)
     assert (spec.tls, spec.proxy_protocol) == (secure, proxied)
     assert spec.protocol == ("https" if secure else "http")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "verify", "ca"),
+    [
+        ("tls:1", None, ""),
+        ("tls:1:verify=require", "require", ""),
+        (r"haproxy:tls6:1:verify=optional:ca=C\:\\a\=b:interface=\:\:", "optional", r"C:\a=b"),
+        ("tls:1:ca=a=b:verify=none", "none", "a=b"),
+        # Nobody gets in by a mistake.
+        ("tls:1:verify=requires", "require", ""),
+        ("tls:1:ca=a", "require", "a"),
+        ("tcp:1:verify=require", None, ""),
+    ],
+)
+def test_what_clients_of_a_listener_have_to_show(
+    endpoint: str, verify: str | None, ca: str
+) -> None:
+    """With the escapes of Twisted's strings."""
+    spec = spec_of(endpoint)
+    assert (spec.verify, spec.ca) == (verify, ca)
+    assert bool(verify_options(endpoint)) == (verify is not None)

@@ -35,7 +35,8 @@ def snapshot(version: int = 1, /, **servers: list[int]) -> Snapshot:
 
 def text_of(some: Totals, served: Snapshot, facts: Facts = FACTS) -> str:
     """One scrape."""
-    return "".join(Exposition(served, some, facts, (), "1.2.3").pieces())
+    expiries = [("a.pem", 1_800_000_000), ("a.pem", 1_700_000_000)]
+    return "".join(Exposition(served, some, facts, (), "1.2.3", 0.0, expiries).pieces())
 
 
 def lines_of(text: str, name: str) -> list[str]:

@@ -148,6 +148,15 @@ def test_refused_requests_have_a_reason(status: int) -> None:
     assert told(found).refused == {REASONS[status]: 1, "other": 1}
 
 
+def test_answer_to_a_ca_is_no_refusal() -> None:
+    """It reached no upstream, because it was for slardar itself."""
+    play, found = observed()
+    play.host.challenges = {b"/.well-known/acme-challenge/x": b"x.y"}
+    play.client_sends(b"GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    assert play.client_gets().endswith(b"\r\n\r\nx.y")
+    assert told(found).refused == {}
+
+
 def test_bytes_that_are_no_request_are_refused() -> None:
     """They have a record, too."""
     play, found = observed()

@@ -50,6 +50,8 @@ def test_values() -> None:
     """Each number where it belongs."""
     text = full_text()
     for line in (
+        # The same file twice.
+        'slardar_certificate_expiry_seconds{name="a.pem"} 1700000000',
         'slardar_requests_total{upstream="a",code="404"} 1',
         'slardar_request_duration_seconds_bucket{upstream="a",le="0.001"} 1',
         'slardar_request_duration_seconds_bucket{upstream="a",le="0.005"} 3',

@@ -354,3 +354,24 @@ def test_absurd_meta_is_told_of(text: str) -> None:
     """It counts for nothing."""
     state = state_of({META: text, "upstreams/a": "{}"})
     assert (state.version, state.upstreams, list(state.broken)) == (0, {"a": {}}, [META])
+
+
+def test_certificates_are_keys_of_everybody() -> None:
+    """Whatever their names are, and what the client of a CA keeps is slardar's own.  A reason does
+    not quote what is there."""
+    state = state_of(
+        {
+            "certificates/www.example.com": '{"cert": "a", "key": "b"}',
+            "certificates/*.b%2Fc": "{}",
+            "certificates/": "",
+            "certificates/broken": '{"key": "PRIVATE',
+            ".slardar/acme/account": pack(b'{"key": "%s"}' % (b"x" * 5000)),
+            ".slardar/acme/order%2Fa": "{}",
+            "%63ertificates/x": "1",
+        }
+    )
+    assert state.certificates == {"www.example.com": {"cert": "a", "key": "b"}, "*.b/c": {}}
+    assert state.acme == {"account": {"key": "x" * 5000}, "order/a": {}}
+    assert state.settings == {"certificates/x": 1}
+    assert list(state.broken) == ["certificates.broken"]
+    assert "PRIVATE" not in repr(state)

@@ -42,6 +42,8 @@ MANY = [f"u{number}" for number in range(10)]
         (StoredState(1, hooks={"lua/script.a": 1}), state_of(), True),
         (StoredState(1, services={"a": {}}), state_of(), True),
         (StoredState(1, settings={"a": 1}), state_of(), True),
+        (StoredState(1, certificates={"a": {}}), state_of(), True),
+        (StoredState(1, acme={"a": {}}), state_of(), False),
         # What cannot be read is there.
         (state_of("a"), state_of(broken={"upstreams.a": "no JSON"}), False),
         (state_of("a"), state_of(broken={".slardar/meta": "no JSON"}), True),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest_twisted
 from msgspec.structs import replace
 
 from slardar.model.change import StoredState
 from slardar.stores.memory import MemoryStore
-from slardar.testing.stores import StoreContract, change_of, hook_of
+from slardar.testing.stores import (
+    StoreContract,
+    acme_of,
+    certificate_of,
+    change_of,
+    hook_of,
+)
 
 
 class TestMemoryStore(StoreContract):
@@ -40,13 +48,16 @@ async def test_hooks_are_taken_over() -> None:
     await store.open()
     await store.commit(0, [hook_of("lua/script.a", {"active": "x"})], 1)
     await store.commit(1, [hook_of("lua/modules.b", {"active": "y"})], 2)
-    await store.commit(2, [hook_of("lua/modules.b", None)], 3)
+    last = [certificate_of("c", {"key": "x"}), acme_of("account", {"n": 1})]
+    await store.commit(2, [hook_of("lua/modules.b", None), *last], 3)
     state = store.state
-    assert state == StoredState(3, {}, None, {"lua/script.a": {"active": "x"}}, 3)
+    hooks = {"lua/script.a": {"active": "x"}}
+    kept: dict[str, Any] = {"certificates": {"c": {"key": "x"}}, "acme": {"account": {"n": 1}}}
+    assert state == StoredState(3, {}, None, hooks, 3, **kept)
     heir = MemoryStore()
     heir.take_over(state)
     found = await heir.open()
     assert found == replace(state, revision=found.revision)
     revision = await heir.commit(found.revision, [hook_of("lua/script.a", None)], 4)
-    assert heir.state == StoredState(4, revision=revision)
+    assert heir.state == StoredState(4, revision=revision, **kept)
     assert store.state == state

@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 
 from slardar.errors import ConflictError, StoreError
 from slardar.model.change import Change, StoredState, Value
-from slardar.stores.layout import HISTORY, LARGE, MAX_VERSION, META, OWN
+from slardar.stores.layout import HISTORY, LARGE, MAX_VERSION, META, OWN, unpack
 from slardar.stores.record import HISTORY_BYTES
 from slardar.stores.shared import SharedStore
 from slardar.stores.tree import NotWrittenError, Write
@@ -300,6 +300,35 @@ def test_next_slardar_finishes_what_another_has_begun(server: MemoryServer) -> N
     assert held.upstreams["u199"] == "edited"
     assert not {"u198", "first"} & set(held.upstreams)
     assert other.held == result_of(SharedStore(MemoryTree(server), Clock()).open())
+
+
+def test_large_commit_leaves_no_private_key_in_its_record() -> None:
+    """They stand in the keys of their certificates alone, once all is written; also where another
+    slardar writes the rest, whatever the rest is."""
+    pairs = {f"c{number}": {"cert": "", "key": f"PRIVATE{number}"} for number in range(150)}
+    acme = Value("acme", "account", {"key": "PRIVATE"})
+    unfinished = []
+    for life in range(4, 20):
+        server = MemoryServer()
+        node, other = Node(server), Node(server)
+        node.tree.life = life
+        with capturedLogs():
+            node.commit(acme, *(Value("certificate", *one) for one in pairs.items()))
+        unfinished.append("pending" in json.loads(server.entries[META].value))
+        held = other.take()
+        assert (held.certificates, held.acme) == (pairs, {"account": {"key": "PRIVATE"}})
+        other.commit(up("a"))
+        for key, entry in server.entries.items():
+            is_place = key.startswith(("certificates/", f"{OWN}acme/"))
+            assert (b"PRIVATE" in unpack(entry.value)) == is_place, key
+        assert not [key for key in server.entries if "/secret/" in key]
+        assert other.take().certificates == pairs
+        (first, *_) = result_of(other.store.history(2, 1))
+        assert (first.change.kind, first.change.value) == ("certificate", {})
+        if not unfinished[-1]:
+            break
+    assert unfinished[:2] == [True, True]
+    assert not unfinished[-1]
 
 
 def test_large_commit_that_is_not_made_leaves_nothing(server: MemoryServer) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from slardar.errors import StoreError
-from slardar.model.change import StoredState
+from slardar.model.change import Change, StoredState
 from slardar.stores.sqlite_file import SqliteFile
 from slardar.stores.sqlite_schema import APPLICATION, SCHEMA
 from slardar.stores.written import encode
@@ -387,3 +387,18 @@ def test_refused_file_can_be_opened_once_it_is_right(path: Path) -> None:
     assert file.open() == StoredState(0, {}, None)
     file.close()
     file.close()
+
+
+def test_private_key_that_is_replaced_is_not_in_the_file(path: Path) -> None:
+    """Neither in the history nor in pages that are free; that one that counts is."""
+    with opened(path) as (file, state):
+        revision: Any = state.revision
+        for number, kind in enumerate(("certificate", "acme") * 3):
+            value = {"cert": "", "key": f"PRIVATE{number}" * 400}
+            change = Change(kind, "a", value, "test", 1.0)  # type: ignore[arg-type]
+            revision = file.commit(revision, [(change, encode(change))], number + 1)
+    data = path.read_bytes()
+    assert [b"PRIVATE%d" % number in data for number in range(6)] == 4 * [False] + 2 * [True]
+    with opened(path) as (file, state):
+        assert state.certificates["a"]["key"].startswith("PRIVATE4")
+        assert state.acme["a"]["key"].startswith("PRIVATE5")

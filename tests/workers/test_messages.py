@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from slardar.config import parse_settings
 from slardar.health.verdicts import Verdict
@@ -15,7 +16,7 @@ from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
-from slardar.model.tls import Challenges, Pair
+from slardar.model.tls import Challenges, ClientPolicy, Keyring, Pair, ServerTls
 from slardar.workers import messages
 from slardar.workers.messages import Done, Report, ServerReport, Verdicts
 from tests.hooks.kit import code, hook, hooks
@@ -308,3 +309,55 @@ def test_certificates_and_challenges_travel() -> None:
 def test_settings_of_hooks_do_not_travel_with_those_of_the_process() -> None:
     """They come with the snapshot, and only once."""
     assert messages.lean_settings(parse_settings({"settings": {"a": 1}})).first_settings == {}
+
+
+def test_keyring_travels_as_what_has_changed() -> None:
+    """One of ten thousand certificates is one message of its size."""
+
+    def pair(source: str) -> Pair:
+        return Pair(source, f"cert {source}", "key", (source,), "ec", 0)
+
+    a, b, c, d = (pair(source) for source in "abcd")
+    before = Keyring((a, b, c))
+    after = Keyring((d, c, a), "x", policies=(ClientPolicy("require", "ca"),))
+    data = messages.encode(messages.keyring_change(before, after))
+    assert b"cert d" in data
+    for source in "abc":
+        assert f"cert {source}".encode() not in data
+    told = messages.decode_to_worker(data)
+    assert isinstance(told, messages.TakeKeyring)
+    taken = messages.changed_keyring(before, told)
+    # What was there comes first, so both sides have the same order.
+    assert taken.pairs == (a, c, d)
+    assert (taken.default, taken.policies) == ("x", after.policies)
+    with pytest.raises(ValueError, match="expected 3 certificates, have 1"):
+        messages.changed_keyring(Keyring((a,)), told)
+
+
+def test_files_of_tls_travel_once() -> None:
+    """However many upstreams name them: a file of CAs is large."""
+    tls = ServerTls(ca="CA" * 1000, cert="CERT", key="KEY", ca_file="/ca", cert_file="/c")
+    plain = parse_upstream("plain", {"servers": [{"host": "a", "port": 1, "tls": True}]}, "x")
+    secured = [
+        structs.replace(
+            parse_upstream(name, {"servers": [{"host": "a", "port": 1}]}, "x"),
+            tls=tls,
+            server_tls={"a:1": structs.replace(tls, server_name=name), "b:1": None},
+        )
+        for name in "abc"
+    ]
+    upstreams = {one.name: one for one in [plain, *secured]}
+    snapshot = Snapshot.build(2, upstreams, (), None)
+    for message in (
+        messages.whole(snapshot),
+        messages.delta(Snapshot.build(1, {}, (), None), snapshot, list(upstreams)),
+    ):
+        data = messages.encode(message)
+        assert data.count(b"CERT") == data.count(b"KEY") == 1
+        assert data.count(b"CA" * 1000) == 1
+        found: Any = messages.decode_to_worker(data)
+        arrived = {one.name: one for one in found.upstreams}
+        assert arrived["plain"].server_tls == {"a:1": ServerTls()}
+        for one in secured:
+            assert arrived[one.name].tls == one.tls
+            assert arrived[one.name].server_tls == one.server_tls

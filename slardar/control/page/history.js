@@ -120,9 +120,9 @@ export class History {
 /** Texts of two configurations, without what is the same in both. */
 function both(now, then) {
   const texts = [[], []];
-  for (const part of ["upstreams", "services", "hooks", "settings"]) {
+  for (const part of ["upstreams", "services", "hooks", "settings", "certificates"]) {
     for (const name of Object.keys({ ...now[part], ...then[part] }).sort()) {
-      const [old, next] = [now[part][name], then[part][name]];
+      const [old, next] = [now[part]?.[name], then[part]?.[name]];
       if (JSON.stringify(old) === JSON.stringify(next)) continue;
       if (old !== undefined) texts[0].push(`${part} ${name}: ${code(old)}`);
       if (next !== undefined) texts[1].push(`${part} ${name}: ${code(next)}`);

@@ -25,6 +25,7 @@ from slardar.hooks.lua.script import Call
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
 from slardar.hooks.objects import BODY_IS_UNKNOWN, HookAnswer, HookRequest, HookResponse
 from slardar.hooks.settings import SettingEntry
+from slardar.hooks.tls import as_values
 
 __all__ = ["Api"]
 
@@ -399,6 +400,11 @@ class Api:
             self._complaints.complain(self._call.owner.name, pattern, found[1], self._log)
         return found
 
+    def tls(self) -> str | None:
+        """The client's TLS, as source text that makes a table of it; ``None`` without TLS."""
+        tls = self._request.tls
+        return None if tls is None else source_of(as_values(tls))
+
     def functions(self) -> dict[str, Any]:
         """The functions, by the names that the Lua files use."""
         own = (
@@ -407,7 +413,7 @@ class Api:
             "module", "raw_header", "read_body", "redirect", "reply_header", "say", "sent",
             "set_args", "set_body", "set_header", "set_headers", "set_method",
             "set_reply_header", "set_status", "set_uri", "set_variable", "setting", "start_time",
-            "status", "variable",
+            "status", "tls", "variable",
         )  # fmt: skip
         functions = {
             **FUNCTIONS,

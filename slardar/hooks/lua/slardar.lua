@@ -1,4 +1,4 @@
--- slardar, errno and utils: the libraries that upyun/slardar gave its scripts.
+-- slardar, errno and utils: the libraries that upyun/slardar gave its scripts.  And request.
 
 local core = ...
 
@@ -258,6 +258,37 @@ local meta = {
 
 core.makers.slardar = function()
     return setmetatable({}, meta)
+end
+
+-- request: what else there is to know of the request.
+
+-- The client's TLS is read as a copy, which lasts as long as the request.
+local function tls_of()
+    local mine = core.own()
+    if mine.tls == nil then
+        ready()
+        local source = py.tls()
+        mine.tls = source and setfenv(loadstring(source, "=tls"), nothing)(core.null)() or false
+    end
+    return mine.tls
+end
+
+local request_meta = {
+    __metatable = false,
+    __index = function(_, key)
+        local tls = (key == "tls" or key == "client_cert") and tls_of()
+        if not tls then
+            return nil
+        end
+        return key == "tls" and tls or tls.client_cert
+    end,
+    __newindex = function(_, key)
+        error("request." .. core.to_string(key) .. " is read-only", 2)
+    end,
+}
+
+core.makers.request = function()
+    return setmetatable({}, request_meta)
 end
 
 core.modules["modules.errno"] = "errno"

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from slardar.hooks.lua.crossing import bytes_of, text_of
 from slardar.hooks.objects import HookRequest
+from slardar.hooks.tls import HookTls
 
 __all__ = ["PREFIXES", "VARIABLES", "Reader", "normal_path"]
 
@@ -87,6 +88,20 @@ def _header(name: str) -> Reader:
     return read
 
 
+def _tls(read: Callable[[HookTls], str | None]) -> Reader:
+    """A variable of the client's TLS: none without TLS, and none for an empty text."""
+
+    def find(request: HookRequest) -> str | None:
+        tls = request.tls
+        return _chosen((None if tls is None else read(tls)) or None)
+
+    return find
+
+
+def _of_certificate(name: str) -> Reader:
+    return _tls(lambda tls: None if tls.client_cert is None else getattr(tls.client_cert, name))
+
+
 #: The variables by name.
 VARIABLES: Final[dict[str, Reader]] = {
     "args": _query,
@@ -118,6 +133,15 @@ VARIABLES: Final[dict[str, Reader]] = {
     "scheme": lambda request: request.scheme,
     "server_name": lambda request: request.host,
     "server_protocol": lambda request: f"HTTP/1.{request.minor}",
+    "ssl_cipher": _tls(lambda tls: tls.cipher),
+    "ssl_client_fingerprint": _of_certificate("sha1"),
+    "ssl_client_i_dn": _of_certificate("issuer"),
+    "ssl_client_s_dn": _of_certificate("subject"),
+    "ssl_client_serial": _of_certificate("serial"),
+    # A certificate that cannot be verified ends the handshake, so none is "FAILED".
+    "ssl_client_verify": _tls(lambda tls: "NONE" if tls.client_cert is None else "SUCCESS"),
+    "ssl_protocol": _tls(lambda tls: tls.version),
+    "ssl_server_name": _tls(lambda tls: tls.sni),
     "time_iso8601": _iso_time,
     "time_local": lambda request: time.strftime("%d/%b/%Y:%H:%M:%S %z"),
     "upstream": lambda request: _chosen(request.upstream),

@@ -28,6 +28,12 @@ class HookRequest:
     def scheme(self) -> str:
         """``http`` or ``https``."""
     @property
+    def tls(self) -> HookTls | None:
+        """The client's TLS; None if it came without."""
+    @property
+    def client_cert(self) -> ClientCertificate | None:
+        """``tls.client_cert``; None also without TLS."""
+    @property
     def context(self) -> dict[str, Any]:
         """A dict that the hooks of this request share until its reply is sent."""
     @property
@@ -105,6 +111,47 @@ class HookRequest:
 
         ``errno.OK`` lets the request go on.
         """
+
+class HookTls:
+    """A client's TLS connection."""
+
+    @property
+    def version(self) -> str:
+        """``TLSv1.3`` or ``TLSv1.2``."""
+    @property
+    def cipher(self) -> str:
+        """The suite, as OpenSSL calls it: ``TLS_AES_256_GCM_SHA384``."""
+    @property
+    def sni(self) -> str | None:
+        """The name of the server for which the client has asked."""
+    @property
+    def client_cert(self) -> ClientCertificate | None:
+        """The client's certificate, which was verified; None if it has shown none."""
+
+class ClientCertificate:
+    """The certificate of a client, which was verified."""
+
+    @property
+    def subject(self) -> str:
+        """The subject, as RFC 4514 writes it: ``CN=alice,O=Example``."""
+    @property
+    def issuer(self) -> str:
+        """The issuer, written in the same way."""
+    @property
+    def serial(self) -> str:
+        """The serial number in hexadecimal digits, in upper case."""
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate in hexadecimal digits, in lower case."""
+    @property
+    def not_after(self) -> int:
+        """When it expires, in epoch seconds."""
+    @property
+    def dns_names(self) -> tuple[str, ...]:
+        """The names of hosts that it lists."""
+    @property
+    def emails(self) -> tuple[str, ...]:
+        """The addresses of e-mail that it lists."""
 
 class HookResponse:
     """A reply on its way to the client, before its first byte is sent."""

@@ -9,10 +9,11 @@ CREATE TABLE changes (
     version INTEGER NOT NULL,
     time    REAL NOT NULL,    -- epoch seconds
     who     TEXT NOT NULL,    -- a token's name, or the channel it came through
-    -- 'upstream', 'service', 'routes', 'hook', 'setting', 'file' or 'rollback'
+    -- 'upstream', 'service', 'routes', 'hook', 'setting', 'certificate', 'acme', 'file' or
+    -- 'rollback'
     kind    TEXT NOT NULL,
     name    TEXT NOT NULL,    -- the upstream's or the hook's; of the file, what it says it of
-    value   TEXT,             -- JSON as written; NULL: removed
+    value   TEXT,             -- JSON as written; NULL: removed; without private keys
     place   TEXT NOT NULL DEFAULT '' -- the caller's address, 'unix', or '' without a call
 );
 
