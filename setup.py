@@ -35,6 +35,7 @@ REQUEST_PATH = (
     "balancers/turns",
     "balancers/wrr",
     "dataplane/channel",
+    "dataplane/client_hello",
     "dataplane/contact",
     "dataplane/heartbeats",
     "dataplane/level",
@@ -182,7 +183,7 @@ def compiled() -> list[Any]:
 
 
 #: Certificates that a CA signs by itself.
-ACME = ["acme>=3"]
+ACME = ["acme>=4"]
 TEST = [
     *ACME,
     "coverage>=7.4",
@@ -250,6 +251,7 @@ setup(
     packages=[*find_packages(include=["slardar", "slardar.*"]), "twisted.plugins"],
     package_data={
         "slardar": ["py.typed"],
+        "slardar.control": ["page/*"],
         "slardar.hooks.lua": ["*.lua"],
         "slardar.hooks.python": ["*.pyi"],
         "slardar.stores": ["schema/*.sql"],

@@ -73,6 +73,9 @@ _APART: Final = 60.0
 _RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 30.0
 _TRIES: Final = 6
+#: Seconds until the next try, on average, where the store takes no order, and where an order broke.
+_STORE_AWAY: Final = 60.0
+_BROKEN: Final = 3600.0
 #: Seconds until the CA is asked again when a certificate is to be renewed: if it names no time, at
 #: least and at most.
 _ASK: Final = 6 * 3600.0
@@ -120,6 +123,8 @@ class _Found(Struct):
     ends: float
     #: When it was got; when it begins, if that is not known.
     got: float
+    #: The directory of its CA.
+    directory: str
     #: The window in which the CA suggests to renew it, the time drawn in it, and when the CA is
     #: asked again.
     window: tuple[float, float] | None = None
@@ -183,8 +188,11 @@ class Orders:
         self._found: dict[str, _Found] = {}
         #: What the store could not be told, by host.
         self._untold: dict[str, Order] = {}
+        #: Hosts whose certificates are of a CA of before.
+        self._replaced: set[str] = set()
         self._apart = draw() * _APART if is_shared else 0.0
-        self._not_before = 0.0
+        #: When the first look may be, by the reactor's clock.
+        self._begins = 0.0
         self._is_running = False
         self._timer: Any = None
 
@@ -199,7 +207,7 @@ class Orders:
         """Begin, or begin again after :meth:`stop`, with these settings."""
         self._is_running = True
         if self.is_shared:
-            self._not_before = self.now + self.draw() * _APART_AT_START
+            self._begins = self.reactor.seconds() + self.draw() * _APART_AT_START
         self.take_settings(settings)
 
     def take_settings(self, settings: Settings) -> None:
@@ -207,9 +215,16 @@ class Orders:
         acme = settings.tls.acme
         if acme is not None:
             acme = structs.replace(acme, hosts=tuple(name.lower() for name in acme.hosts))
-        if acme is None or self.acme is None or acme.directory != self.acme.directory:
-            self._found.clear()
+        # Windows of renewal are those of a CA.
+        self._found.clear()
         self.acme, self.listeners = acme, settings.listeners
+        # Certificates of another CA are replaced once: else nodes whose settings differ would
+        #: replace each other's without end.
+        self._replaced = {
+            host
+            for host in (() if acme is None else acme.hosts)
+            if acme is not None and self._is_of_other_ca(host, acme)
+        }
         self.look_soon()
 
     async def stop(self) -> None:
@@ -233,6 +248,10 @@ class Orders:
         else:
             _log.warn("orders of certificates could not be let go of in time: they lapse")
 
+    def _is_of_other_ca(self, host: str, acme: TlsAcme) -> bool:
+        found = self.certificate(host)
+        return found is not None and found.directory not in ("", acme.directory)
+
     def look_soon(self) -> None:
         """Look at what is due in the next turn of the reactor."""
         self._look_in(0.0)
@@ -242,6 +261,7 @@ class Orders:
             self._timer.cancel()
             self._timer = None
         if self._is_running and self.acme is not None:
+            seconds = max(seconds, self._begins - self.reactor.seconds())
             self._timer = self.reactor.callLater(seconds, self._look)
 
     # What is due.
@@ -268,14 +288,15 @@ class Orders:
 
     def _due(self, host: str) -> float:
         """When the certificate of a host is to be ordered, if no other one is in use."""
-        due = max(rules.not_before(self.order(host)), self._not_before)
-        untold = self._untold.get(host)
-        if untold is not None:
-            due = max(due, untold.next)
+        now = self.now
+        due = max(
+            rules.not_before(self.order(host), now),
+            rules.not_before(self._untold.get(host), now),
+        )
         found = self.certificate(host)
-        if found is not None:
-            due = max(due, self._renews(found))
-        return due
+        if found is None or host in self._replaced:
+            return due
+        return max(due, self._renews(found))
 
     def _renews(self, found: _Found) -> float:
         apart = min(self._apart, max(0.0, found.ends - found.begins) / 100)
@@ -312,7 +333,7 @@ class Orders:
         value = self.configuration.held.certificates.get(host)
         pem = _pem_of_acme(value)
         found = self._found.get(host)
-        if pem is None:
+        if value is None or pem is None:
             self._found.pop(host, None)
             return None
         if found is None or found.pem != pem:
@@ -320,9 +341,12 @@ class Orders:
                 begins, ends = validity(pem)
             except ValueError:
                 return None
-            got = value.get("time") if isinstance(value, dict) else None
-            got = float(got) if isinstance(got, (int, float)) else begins
-            found = self._found[host] = _Found(pem, begins, ends, got)
+            got = value.get("time")
+            if not isinstance(got, (int, float)) or not begins <= got <= self.now:
+                got = begins
+            directory = value.get("directory")
+            directory = directory if isinstance(directory, str) else ""
+            found = self._found[host] = _Found(pem, begins, ends, float(got), directory)
         return found
 
     def _begin(self, host: str) -> None:
@@ -335,12 +359,17 @@ class Orders:
 
         run.begin().addBoth(ended)
 
-    def failed(self, host: str, order: Order | None) -> None:
-        """Note a failure that the store could not be told, or that there is none any more."""
-        if order is None:
-            self._untold.pop(host, None)
-        else:
-            self._untold[host] = order
+    def put_off(self, host: str, order: Order) -> None:
+        """Note a failure that the store could not be told."""
+        self._untold[host] = order
+
+    def told(self, host: str) -> None:
+        """The store knows all that there is to know of the order of a host."""
+        self._untold.pop(host, None)
+
+    def replaced(self, host: str) -> None:
+        """The certificate of a host is of the present CA."""
+        self._replaced.discard(host)
 
     # When the CA suggests to renew.
 
@@ -367,17 +396,21 @@ class Orders:
         acme = self.acme
         if acme is None:
             return
-        ca = None
-        try:
+
+        def ask() -> tuple[float, float, float] | None:
             ca = self.make_ca(acme.directory, acme.ca)
-            answer = await self.in_thread(ca.window, identifier)
+            try:
+                found: tuple[float, float, float] | None = ca.window(identifier)
+            finally:
+                ca.close()
+            return found
+
+        try:
+            answer = await self.in_thread(ask)
         except Exception as error:
             # Without a suggestion it is renewed in time all the same.
             _log.debug("no time of renewal: {error}", error=str(error))
             return
-        finally:
-            if ca is not None:
-                ca.close()
         if answer is None:
             found.ask = self.now + _ASK_MOST
             return
@@ -449,7 +482,6 @@ class _Run:
         #: What the run waits for and need not.
         self._waiting: defer.Deferred[Any] | None = None
         self._ended: list[defer.Deferred[None]] = []
-        self._is_over = False
         #: The order as this run has written it.
         self._order = Order()
         #: The CA is answered, so what is served changes when the order ends.
@@ -460,7 +492,6 @@ class _Run:
         """Begin; fires when the run is over, and never fails."""
 
         def over(_: Any) -> None:
-            self._is_over = True
             for one in self._ended:
                 one.callback(None)
 
@@ -470,7 +501,7 @@ class _Run:
 
     def _broken(self, failure: Any) -> None:
         _log.failure("{host}: an order of its certificate broke", failure, host=self._host)
-        self._put_off("a bug, of which the log says more")
+        self._put_off("a bug, of which the log says more", _BROKEN)
 
     def stop(self) -> defer.Deferred[None]:
         """Give the order up; fires when that is done."""
@@ -489,11 +520,12 @@ class _Run:
         except (_Stopped, MovedError):
             return
         except SlardarError as error:
-            self._put_off(f"the store: {error}")
+            self._put_off(f"the store: {error}", _STORE_AWAY)
             return
         try:
             await self._fetch()
-            orders.failed(host, None)
+            orders.told(host)
+            orders.replaced(host)
         except (_Lost, MovedError):
             _log.info("{host}: another node has the order of its certificate", host=host)
         except _Stopped:
@@ -517,7 +549,7 @@ class _Run:
             # One try: if somebody was quicker, it may have been for this order.
             await self._write_once(prepare)
         except ConflictError:
-            orders.failed(host, Order(next=orders.now + 1.0 + orders.draw()))
+            orders.put_off(host, Order(next=orders.now + 1.0 + orders.draw()))
             return False
         return bool(self._order.node)
 
@@ -572,11 +604,11 @@ class _Run:
 
         try:
             await self._write(make, self._is_answered)
-            orders.failed(host, None)
+            orders.told(host)
         except _Lost:
             return
         except (_Stopped, SlardarError):
-            orders.failed(host, order)
+            orders.put_off(host, order)
         _log.warn(
             "{host}: no certificate by ACME: {error}; next try in {seconds:.0f} s",
             host=host,
@@ -585,12 +617,11 @@ class _Run:
         )
         orders.publish(AcmeState(host, "failed", text))
 
-    def _put_off(self, error: str) -> None:
-        """The store takes nothing: nothing is asked of a CA."""
+    def _put_off(self, error: str, seconds: float) -> None:
+        """Nothing was asked of a CA."""
         orders = self._orders
-        known = orders._untold.get(self._host) or Order()
-        order = rules.after_failure(known, error[:_MAX_ERROR], orders.now, draw=orders.draw)
-        orders.failed(self._host, order)
+        when = orders.now + seconds * (0.5 + orders.draw())
+        orders.put_off(self._host, Order(failures=1, next=when, error=error[:_MAX_ERROR]))
 
     async def _let_go(self) -> None:
         """Another process may take the order at once."""
@@ -640,11 +671,16 @@ class _Run:
         except defer.TimeoutError:
             raise TimeoutError("the CA does not answer") from None
 
+    async def _connect(self, *account: str) -> Any:
+        """What speaks to the CA, for an account's key and URL."""
+        # The library is imported the first time, which takes long.
+        return await self._ask(self._orders.make_ca, self._acme.directory, self._acme.ca, *account)
+
     # The order itself.
 
     async def _fetch(self) -> None:
         account = await self._account()
-        ca = self._orders.make_ca(self._acme.directory, self._acme.ca, account.key, account.uri)
+        ca = await self._connect(account.key, account.uri)
         try:
             kinds = rules.kinds_to_try(self._kinds, self._order.kind)
             for kind, following in zip(kinds, [*kinds[1:], None], strict=True):
@@ -687,7 +723,7 @@ class _Run:
                 await self._write(make)
                 account = self._known_account() or made
             if not account.uri or account.email != email:
-                ca = orders.make_ca(acme.directory, acme.ca, account.key)
+                ca = await self._connect(account.key)
                 try:
                     uri = await self._ask(ca.register, email)
                 finally:
@@ -805,7 +841,13 @@ class _Run:
         pair = checked_pair("the CA's answer", pem, key)
         if host not in pair.names:
             raise CertificateError("the CA's certificate is for another name")
-        value = {"cert": pair.cert, "key": pair.key, "from": ORIGIN, "time": int(orders.now)}
+        value = {
+            "cert": pair.cert,
+            "key": pair.key,
+            "from": ORIGIN,
+            "time": int(orders.now),
+            "directory": self._acme.directory,
+        }
 
         def make() -> list[Value]:
             self._mine()

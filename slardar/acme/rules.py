@@ -38,6 +38,8 @@ _FIRST: Final = 300.0
 _LONGEST: Final = 6 * 3600.0
 #: The longest time for which a CA can put off the next try by ``Retry-After``.
 _MAX_PUT_OFF: Final = 24 * 3600.0
+#: Seconds from now that no time can be away that was meant.
+_FAR: Final = _MAX_PUT_OFF + _LONGEST
 #: Of a certificate's life: when it is renewed, and when it is at the latest, whatever a CA
 #: suggests.
 _RENEWED: Final = 2 / 3
@@ -97,14 +99,20 @@ def after_failure(
     return Order(failures=failures + 1, next=now + seconds, error=error, kind=kind)
 
 
-def not_before(order: Order | None) -> float:
-    """The earliest time at which a node may take the order."""
+def not_before(order: Order | None, now: float) -> float:
+    """The earliest time at which a node may take the order.
+
+    A time that is too far away to have been meant was written with a wrong clock, and does not
+    count.
+    """
     if order is None:
         return 0.0
+    when = order.next
     if order.node:
         # A node that always ends in the middle of an order must not try again and again.
-        return max(order.until, order.began + backoff(_FIRST, _LONGEST, order.failures, _no_lot))
-    return order.next
+        pause = backoff(_FIRST, _LONGEST, order.failures, _no_lot)
+        when = max(order.until, order.began + pause)
+    return when if when - now < _FAR else 0.0
 
 
 def _no_lot() -> float:

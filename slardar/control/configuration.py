@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import structs
 from twisted.internet import defer
 from twisted.logger import Logger
@@ -540,7 +539,7 @@ class Configuration:
                 if service is None:
                     snapshot = snapshot.with_upstream(upstream)
                 else:
-                    service = msgspec.structs.replace(service, tls=upstream.tls)
+                    service = structs.replace(service, tls=upstream.tls)
                     snapshot = snapshot.with_service(service, upstream)
             if not changed:
                 raise NothingChanged

@@ -165,8 +165,8 @@ def error_of(call: Callable[..., Any], *arguments: Any) -> CaError:
 
 
 def test_certificate_of_pebble(tmp_path: Path) -> None:
-    """Whatever it thinks of half of the nonces; an account that is there is found again."""
-    options = {"PEBBLE_VA_ALWAYS_VALID": "1", "PEBBLE_WFE_NONCEREJECT": "50"}
+    """Whatever it thinks of a fifth of the nonces; an account that is there is found again."""
+    options = {"PEBBLE_VA_ALWAYS_VALID": "1", "PEBBLE_WFE_NONCEREJECT": "20"}
     pebble = Pebble(tmp_path / "ca", **options)
     try:
         pebble.ready()

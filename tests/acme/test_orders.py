@@ -411,6 +411,41 @@ def test_name_with_a_good_certificate_is_left_alone(place: Place, name: str) -> 
     place.until(lambda: node.pems, 3 * MINUTE)
 
 
+def test_certificate_of_another_ca_is_replaced_once(place: Place) -> None:
+    """After a trial with a CA for tests, say.  If another node brings it back, it stays."""
+    node = Node(place, A, is_shared=False).start()
+    place.until(lambda: node.pems)
+    held = dict(node.actions.held.certificates[A])
+    other = {**held, "directory": "https://staging.test/dir"}
+
+    def put(value: Any) -> None:
+        values = [Value("certificate", A, value)]
+        result_of(node.actions.change(lambda: node.actions.settled(*values), "test"))
+
+    put(other)
+    place.run(5 * MINUTE, 5)
+    assert place.ca.orders == [A]
+    node.orders.take_settings(node.settings)
+    place.until(lambda: len(place.ca.signed) == 2)
+    place.run(5)
+    assert node.actions.held.certificates[A]["directory"] == DIRECTORY
+    put(other)
+    place.run(5 * MINUTE, 5)
+    assert len(place.ca.orders) == 2
+    assert node.states() == {A: "ok"}
+
+
+@pytest.mark.parametrize("when", ["soon", 1e300, -1, True, None, 10**30])
+def test_nonsense_beside_a_certificate_does_not_keep_it(place: Place, when: Any) -> None:
+    """It is renewed in time."""
+    node = Node(place, A, is_shared=False).start()
+    place.until(lambda: node.pems)
+    value = {**node.actions.held.certificates[A], "time": when, "directory": 7}
+    values = [Value("certificate", A, value)]
+    result_of(node.actions.change(lambda: node.actions.settled(*values), "test"))
+    place.until(lambda: len(place.ca.signed) == 2, 13 * MINUTE)
+
+
 def test_names_come_and_go_with_the_settings(place: Place) -> None:
     """A certificate stays when its name goes, and is not renewed any more."""
     node = Node(place, A, is_shared=False).start()

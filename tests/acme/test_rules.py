@@ -102,10 +102,10 @@ def test_ca_can_put_off_the_next_try(asked: float, seconds: float) -> None:
 
 def test_order_is_of_one_node_until_it_lapses() -> None:
     """Whoever takes it then counts a failure."""
-    assert rules.not_before(None) == 0.0
+    assert rules.not_before(None, 0.0) == 0.0
     first = rules.begun("a", 1000.0, None)
     assert (first.node, first.began, first.failures) == ("a", 1000.0, 0)
-    assert rules.not_before(first) == first.until == 1000.0 + rules.LEASE
+    assert rules.not_before(first, 1000.0) == first.until == 1000.0 + rules.LEASE
     second = rules.begun("b", 2000.0, first)
     assert (second.node, second.failures) == ("b", 1)
     # What failed by another reason says nothing of challenges.
@@ -114,7 +114,7 @@ def test_order_is_of_one_node_until_it_lapses() -> None:
     assert rules.begun("b", 9000.0, failed).kind == rules.TLS
     # It was let go of, or has failed.
     assert rules.begun("b", 2000.0, Order(failures=3, next=5.0)).failures == 3
-    assert rules.not_before(Order(failures=3, next=5.0)) == 5.0
+    assert rules.not_before(Order(failures=3, next=5.0), 0.0) == 5.0
 
 
 def test_node_that_ends_in_every_order_tries_ever_more_rarely() -> None:
@@ -122,11 +122,18 @@ def test_node_that_ends_in_every_order_tries_ever_more_rarely() -> None:
     now, order, pauses = 0.0, None, []
     for _ in range(9):
         order = rules.begun("a", now, order)
-        pauses.append(rules.not_before(order) - now)
-        now = rules.not_before(order)
+        pauses.append(rules.not_before(order, now) - now)
+        now = rules.not_before(order, now)
     assert pauses == sorted(pauses)
     assert pauses[0] == rules.LEASE
     assert pauses[-1] == 3 * 3600.0
+
+
+def test_times_of_a_wrong_clock_do_not_count() -> None:
+    """Else a name would wait for its certificate for years."""
+    for order in (Order(next=1e9), Order("a", 1e9, 1e9 + 360), Order("a", 1.0, 1e9)):
+        assert rules.not_before(order, 1000.0) == 0.0
+        assert rules.not_before(order, 1e9 - DAY) >= 1e9
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(0, 1), (3, 3), (1e9, 15)])

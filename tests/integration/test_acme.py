@@ -118,7 +118,7 @@ def test_certificates_by_http(tmp_path: Path, start: Start, ports: Ports) -> Non
     """Every worker answers the CA and serves the certificates, which a restart finds again.  No
     key can be seen anywhere."""
     http, tls = ports
-    pebble = start(Pebble(tmp_path / "ca", http=http, PEBBLE_WFE_NONCEREJECT="30")).ready()
+    pebble = start(Pebble(tmp_path / "ca", http=http, PEBBLE_WFE_NONCEREJECT="20")).ready()
     names = ("a.example", "b.example")
     words: dict[str, Any] = {"http": http, "tls": tls, "workers": 2}
     node = start(Node(tmp_path / "a", pebble, *names, **words)).ready()
