@@ -35,6 +35,7 @@ REQUEST_PATH = (
     "balancers/turns",
     "balancers/wrr",
     "dataplane/channel",
+    "dataplane/client_hello",
     "dataplane/contact",
     "dataplane/heartbeats",
     "dataplane/level",
@@ -49,6 +50,7 @@ REQUEST_PATH = (
     "dataplane/probe_channel",
     "dataplane/sealed_channel",
     "dataplane/selection",
+    "dataplane/server_channel",
     "dataplane/steps",
     "dataplane/tls_channel",
     "health/heartbeats",
@@ -180,7 +182,10 @@ def compiled() -> list[Any]:
     return extensions
 
 
+#: Certificates that a CA signs by itself.
+ACME = ["acme>=4"]
 TEST = [
+    *ACME,
     "coverage>=7.4",
     "hypothesis>=6.100",
     "kazoo>=2.10",
@@ -246,6 +251,7 @@ setup(
     packages=[*find_packages(include=["slardar", "slardar.*"]), "twisted.plugins"],
     package_data={
         "slardar": ["py.typed"],
+        "slardar.control": ["page/*"],
         "slardar.hooks.lua": ["*.lua"],
         "slardar.hooks.python": ["*.pyi"],
         "slardar.stores": ["schema/*.sql"],
@@ -272,6 +278,7 @@ setup(
         "lint": LINT,
         "docs": DOCS,
         "bench": BENCH,
+        "acme": ACME,
         "tracing": TRACING,
         "zookeeper": ZOOKEEPER,
     },

@@ -38,7 +38,7 @@ PICTURE = "results.svg"
 USUAL = [name for name in PROXIES if name not in LOGGED]
 #: Long enough to fill every buffer between server and client.
 DOWNLOAD_SECONDS = 8.0
-PARTS = (*SERIES, "memory", "download", "update")
+PARTS = (*SERIES, "memory", "tls-memory", "download", "update")
 
 
 def names_of(text: str, allowed: Sequence[str]) -> list[str]:
@@ -85,7 +85,8 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--command",
-        help="starts slardar instead; may hold @{port}, @{control}, @{backend_a}, @{backend_b}",
+        help="starts slardar instead; may hold @{port}, @{tls_port}, @{control}, @{backend_a},"
+        " @{backend_b} and @{folder}, which has pair.pem",
     )
     parser.add_argument(
         "--output",
@@ -119,18 +120,25 @@ def _measure_memory(
 ) -> None:
     """Measure each proxy alone and freshly started: its memory holds nothing from before."""
     for proxy in proxies:
+        if kind == "tls-memory" and not proxy.speaks_tls:
+            continue
         try:
             running = Running.start(proxy, folder, cores.proxy, backends.places)
             try:
                 wait_until_ready(running)
-                use = idle_clients(running) if kind == "memory" else download(running, seconds)
+                if kind == "download":
+                    use = download(running, seconds)
+                else:
+                    use = idle_clients(running, kind == "tls-memory")
             finally:
                 running.stop()
         except (RuntimeError, OSError, CheckError) as error:
             results.problems.append(f"{proxy.title}, {kind}: {error}")
             continue
         results.memory.append(use)
-        say(f"{kind:8} {proxy.name:10} idle {use.idle_mib:.1f} MiB, above it {use.above_mb:.1f} MB")
+        say(
+            f"{kind:10} {proxy.name:13} idle {use.idle_mib:.1f} MiB, above it {use.above_mb:.1f} MB"
+        )
 
 
 def _measure(arguments: argparse.Namespace, folder: Path) -> Results:
@@ -142,7 +150,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Results:
     os.sched_setaffinity(0, cores.load)
     results = Results(describe(chosen.values(), cores), rounds, seconds)
     if {cores.proxy} == cores.load:
-        results.problems.append("There is one core only: proxy, wrk and backends shared it.")
+        results.problems.append("There is one core only: proxy, load and backends shared it.")
     present = [proxy for proxy in chosen.values() if proxy.find() is not None]
     for proxy in chosen.values():
         if proxy not in present:
@@ -160,7 +168,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> Results:
                 finally:
                     field.stop()
                 results.problems.extend(field.problems)
-            for kind in ("memory", "download"):
+            for kind in ("memory", "tls-memory", "download"):
                 if kind in arguments.only:
                     span = 3.0 if arguments.quick else DOWNLOAD_SECONDS
                     _measure_memory(results, kind, present, folder, cores, backends, span)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 
 from benchmarks.backends import FILES, SMALL_BODY
+from benchmarks.pair import HOST
 from benchmarks.processes import LOOPBACK
 from benchmarks.proxies import Running
 
-__all__ = ["HOST", "CheckError", "check", "wait_until_ready"]
+__all__ = ["HOST", "CheckError", "check", "client_context", "wait_until_ready"]
 
-HOST = "bench.example.com"
 REQUESTS = 12
 READY_WITHIN = 5.0
 
@@ -31,6 +32,14 @@ def _get(
     return reply, body
 
 
+def client_context() -> ssl.SSLContext:
+    """For clients that take any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def check(running: Running, backends: tuple[int, int]) -> None:
     """Send some requests through a proxy and check every byte of the replies.
 
@@ -39,13 +48,19 @@ def check(running: Running, backends: tuple[int, int]) -> None:
         does not.
     """
     wait_until_ready(running)
-    connection = http.client.HTTPConnection(LOOPBACK, running.port, timeout=10)
-    try:
-        _check(running, connection, backends)
-    except (OSError, http.client.HTTPException) as error:
-        raise CheckError(f"a request failed: {error!r}") from error
-    finally:
-        connection.close()
+    connections = [http.client.HTTPConnection(LOOPBACK, running.port, timeout=10)]
+    if running.proxy.speaks_tls:
+        context = client_context()
+        connections.append(
+            http.client.HTTPSConnection(LOOPBACK, running.tls_port, timeout=10, context=context)
+        )
+    for connection in connections:
+        try:
+            _check(running, connection, backends)
+        except (OSError, http.client.HTTPException) as error:
+            raise CheckError(f"a request failed: {error!r}") from error
+        finally:
+            connection.close()
 
 
 def wait_until_ready(running: Running) -> None:

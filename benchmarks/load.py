@@ -1,23 +1,26 @@
-"""The kinds of load, and one run of wrk against one proxy."""
+"""The kinds of load, and one run of one of them against one proxy."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.handshakes import MARK
+from benchmarks.pair import HOST, client_environment
 from benchmarks.processes import LOOPBACK, Cores, pinned
 from benchmarks.procfs import core_busy, cpu_of
-from benchmarks.proxies import Running
+from benchmarks.proxies import ROOT, Running
 
-__all__ = ["SERIES", "LoadError", "Sample", "Series", "Wrk", "measure", "parse_wrk", "run_wrk"]
+__all__ = ["SERIES", "LoadError", "Sample", "Series", "Wrk", "measure", "parse_wrk", "run_load"]
 
 SCRIPT = Path(__file__).parent / "requests.lua"
-MARK = "result "
 #: A run with a larger share of failed requests is not counted.
 ERROR_SHARE = 0.01
 
@@ -32,9 +35,17 @@ class Series:
 
     name: str
     title: str
-    path: str
-    connections: int
+    path: str = ""
+    connections: int = 0
     close: bool = False
+    tls: bool = False
+    #: ``full`` or ``resumed`` where the load is handshakes and no requests.
+    handshakes: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "handshake" if self.handshakes else "request"
 
 
 SERIES: Mapping[str, Series] = {
@@ -45,13 +56,20 @@ SERIES: Mapping[str, Series] = {
         Series("1m", "1 MiB replies, 16 keep-alive connections", "/1m", 16),
         Series("oneshot", "Small replies, a connection for each request", "/small", 64, True),
         Series("p99", "Small replies, 1,000 keep-alive connections", "/small", 1000),
+        Series(
+            "tls-small", "TLS: small replies, 64 keep-alive connections", "/small", 64, tls=True
+        ),
+        Series("tls-64k", "TLS: 64 KiB replies, 64 keep-alive connections", "/64k", 64, tls=True),
+        Series("tls-1m", "TLS: 1 MiB replies, 16 keep-alive connections", "/1m", 16, tls=True),
+        Series("handshakes", "TLS: full handshakes", tls=True, handshakes="full"),
+        Series("resumed", "TLS: resumed handshakes", tls=True, handshakes="resumed"),
     )
 }
 
 
 @dataclass(frozen=True)
 class Wrk:
-    """wrk's report on a run."""
+    """The report of wrk, or of the program that makes handshakes, on a run."""
 
     requests: int
     seconds: float
@@ -91,7 +109,7 @@ class Sample:
 
 
 def parse_wrk(output: str) -> Wrk:
-    """Read the line that ``requests.lua`` writes at the end.
+    """Read the line that ``requests.lua`` and ``handshakes.py`` write at the end.
 
     :raise LoadError: if there is no such line, or no request was answered.
     """
@@ -106,23 +124,36 @@ def parse_wrk(output: str) -> Wrk:
     raise LoadError(f"wrk gave no result: {output.strip()[-500:]}")
 
 
-def run_wrk(series: Series, port: int, seconds: int, cores: frozenset[int]) -> Wrk:
-    """Put load on a local port for ``seconds`` (whole seconds: wrk takes no others).
+def run_load(series: Series, running: Running, seconds: int, cores: frozenset[int]) -> Wrk:
+    """Put load on a proxy for ``seconds`` (whole seconds: wrk takes no others).
 
-    :raise LoadError: if wrk failed or took far too long.
+    :raise LoadError: if the load failed or took far too long.
     """
-    command = ["wrk", "-t1", f"-c{series.connections}", f"-d{seconds}s"]
-    command += ["--timeout", "10s", "--latency", "-s", str(SCRIPT)]
-    command += [f"http://{LOOPBACK}:{port}", "--", series.path]
-    if series.close:
-        command.append("close")
+    port = running.tls_port if series.tls else running.port
+    if series.handshakes:
+        command = [sys.executable, "-m", "benchmarks.handshakes"]
+        command += [str(port), str(seconds), series.handshakes]
+    else:
+        command = ["wrk", "-t1", f"-c{series.connections}", f"-d{seconds}s"]
+        command += ["--timeout", "10s", "--latency", "-s", str(SCRIPT)]
+        # Clients name the host in TLS, as in the request.
+        url = f"https://{HOST}:{port}" if series.tls else f"http://{LOOPBACK}:{port}"
+        command += [url, "--", series.path]
+        if series.close:
+            command.append("close")
     try:
         with pinned(cores):
             ran = subprocess.run(
-                command, capture_output=True, text=True, timeout=seconds + 30, check=False
+                command,
+                capture_output=True,
+                text=True,
+                timeout=seconds + 30,
+                check=False,
+                cwd=ROOT,
+                env={**os.environ, **client_environment(running.program.output.parent)},
             )
     except subprocess.TimeoutExpired as late:
-        raise LoadError(f"wrk did not end within {seconds + 30} s") from late
+        raise LoadError(f"the load did not end within {seconds + 30} s") from late
     return parse_wrk(ran.stdout + ran.stderr)
 
 
@@ -134,10 +165,10 @@ def measure(
     :raise LoadError: if requests failed or the proxy ended.
     """
     if warm_up:
-        run_wrk(series, running.port, warm_up, cores.load)
+        run_load(series, running, warm_up, cores.load)
     pids = running.program.pids()
     busy, cpu, began = core_busy(cores.proxy), cpu_of(pids), time.monotonic()
-    wrk = run_wrk(series, running.port, seconds, cores.load)
+    wrk = run_load(series, running, seconds, cores.load)
     if not running.program.alive():
         raise LoadError("the proxy ended during the run")
     cpu, busy = cpu_of(pids) - cpu, core_busy(cores.proxy) - busy

@@ -48,7 +48,7 @@ def describe(proxies: Iterable[Proxy], cores: Cores) -> Mapping[str, str]:
     facts = {
         "Date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": f"{_cpu_model()}, {os.cpu_count()} cores",
-        "Cores": f"the proxy on core {cores.proxy}, wrk and the backends on {shared}",
+        "Cores": f"the proxy on core {cores.proxy}, the load and the backends on {shared}",
         "Kernel": platform.release(),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "Packages": _packages(),

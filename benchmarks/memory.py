@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import selectors
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 
-from benchmarks.check import HOST
+from benchmarks.check import HOST, client_context
 from benchmarks.processes import LOOPBACK
 from benchmarks.procfs import resident
 from benchmarks.proxies import Running
@@ -51,12 +52,20 @@ class MemoryUse:
 class _Client:
     """One connection that asks for a page and reads it at its own pace."""
 
-    def __init__(self, port: int, path: str, buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        path: str,
+        buffer: int | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self.socket = socket.socket()
         if buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(10)
         self.socket.connect((LOOPBACK, port))
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_hostname=HOST)
         self.received = 0
         self._request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\n\r\n".encode()
 
@@ -86,17 +95,23 @@ class _Client:
         return data
 
 
-def idle_clients(running: Running) -> MemoryUse:
+def idle_clients(running: Running, tls: bool = False) -> MemoryUse:
     """Memory with 1,000 clients that have each had a reply and stay connected.
+
+    ``tls``: they speak TLS.
 
     :raise RuntimeError: if a client gets no correct reply or loses its connection.
     :raise OSError: if a client cannot connect.
     """
     before = resident(running.program.pids())
     clients: list[_Client] = []
+    port, context = running.port, None
+    if tls:
+        port, context = running.tls_port, client_context()
     try:
         for start in range(0, IDLE_CLIENTS, TOGETHER):
-            group = [_Client(running.port, f"/small/idle/{start}") for _ in range(TOGETHER)]
+            path = f"/small/idle/{start}"
+            group = [_Client(port, path, context=context) for _ in range(TOGETHER)]
             clients.extend(group)
             for client in group:
                 client.ask()
@@ -111,7 +126,7 @@ def idle_clients(running: Running) -> MemoryUse:
     finally:
         for client in clients:
             client.socket.close()
-    return MemoryUse("memory", running.proxy.name, before, after)
+    return MemoryUse("tls-memory" if tls else "memory", running.proxy.name, before, after)
 
 
 def download(running: Running, seconds: float) -> MemoryUse:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.backends import Backends
 from benchmarks.check import wait_until_ready
-from benchmarks.load import Series, run_wrk
+from benchmarks.load import Series, run_load
 from benchmarks.processes import Cores, Program, find_program
 from benchmarks.proxies import Proxy, Running
 from benchmarks.rounds import Say
@@ -74,9 +74,9 @@ def profile(
         running = Running.start(proxy, folder, cores.proxy, backends.places)
         try:
             wait_until_ready(running)
-            run_wrk(series, running.port, 1, cores.load)
+            run_load(series, running, 1, cores.load)
             if sampler is None:
-                run_wrk(series, running.port, seconds, cores.load)
+                run_load(series, running, seconds, cores.load)
             else:
                 _sample(sampler, running, series, seconds, folder, raw, cores)
         finally:
@@ -98,13 +98,13 @@ def _sample(
     raw: Path,
     cores: Cores,
 ) -> None:
-    """Let py-spy take samples while wrk runs."""
+    """Let py-spy take samples under load."""
     command = [sampler, "record", "--pid", str(running.program.pid), "--nonblocking"]
     command += ["--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds)]
     command += ["--format", "raw", "--output", str(raw)]
     watching = Program("py-spy", command, cores.load, folder)
     try:
-        run_wrk(series, running.port, seconds + 1, cores.load)
+        run_load(series, running, seconds + 1, cores.load)
         watching.wait(seconds + 15.0)
     except subprocess.TimeoutExpired as late:
         raise RuntimeError("py-spy did not end") from late

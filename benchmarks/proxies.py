@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.folder import fill, fill_text
+from benchmarks.folder import CONFIGS, fill, fill_text
+from benchmarks.pair import make_pair
 from benchmarks.processes import Program, find_program, free_port
 
 __all__ = ["LOGGED", "PROXIES", "REFERENCE", "SUBJECT", "Proxy", "Running", "version_of"]
@@ -50,6 +51,12 @@ class Proxy:
         """The path of its program, or None if the program is not installed."""
         return find_program(self.command[0])
 
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether it also listens where clients speak TLS."""
+        texts = [*self.command, *((CONFIGS / name).read_text() for name in self.configs)]
+        return any("@{tls_port}" in text for text in texts)
+
 
 _NGINX = ("nginx", "-e", "stderr", "-c", "@{folder}/nginx-lua.conf")
 _SLARDAR = (
@@ -57,6 +64,11 @@ _SLARDAR = (
     "--listen tcp:@{port}:interface=127.0.0.1:backlog=4096 "
     "--control tcp:@{control}:interface=127.0.0.1 --amp unix:@{port}.sock:mode=600 "
     "--upstream bench.example.com=127.0.0.1:@{backend_a},127.0.0.1:@{backend_b}"
+)
+#: The same, and a second port, where clients speak TLS.
+_SLARDAR_TLS = (
+    f"{_SLARDAR} --config @{{folder}}/slardar-tls.yaml "
+    "--listen tls:@{tls_port}:interface=127.0.0.1:backlog=4096"
 )
 _RESOURCE = "python -m benchmarks.twisted_resource @{port} @{backend_a} @{backend_b}"
 _ONE_CORE = {"GOMAXPROCS": "1"}
@@ -74,16 +86,18 @@ PROXIES: Mapping[str, Proxy] = {
         Proxy(
             SUBJECT,
             "slardar",
-            tuple(_SLARDAR.split()),
+            tuple(_SLARDAR_TLS.split()),
             _VERSION,
-            environment={"PYTHONPATH": str(COMPILED if COMPILED.is_dir() else ROOT)},
+            ("slardar-tls.yaml",),
+            {"PYTHONPATH": str(COMPILED if COMPILED.is_dir() else ROOT)},
         ),
         Proxy(
             PLAIN,
             "slardar, not compiled",
-            tuple(_SLARDAR.split()),
+            tuple(_SLARDAR_TLS.split()),
             _VERSION,
-            environment={"PYTHONPATH": str(ROOT)},
+            ("slardar-tls.yaml",),
+            {"PYTHONPATH": str(ROOT)},
         ),
         Proxy(
             REFERENCE,
@@ -170,6 +184,8 @@ class Running:
     port: int
     #: The port of its control channel, if it has one.
     control: int
+    #: The port where clients speak TLS, if it has one.
+    tls_port: int
 
     @classmethod
     def start(cls, proxy: Proxy, folder: Path, core: int, places: Mapping[str, object]) -> Running:
@@ -186,6 +202,8 @@ class Running:
             "folder": folder,
             "port": free_port(),
             "control": free_port(),
+            "tls_port": free_port(),
+            "pair": make_pair(folder),
             **places,
         }
         values.update((key, fill_text(text, values)) for key, text in proxy.values.items())
@@ -193,9 +211,12 @@ class Running:
         command = [program, *(fill_text(word, values) for word in proxy.command[1:])]
         environment = {key: fill_text(text, values) for key, text in proxy.environment.items()}
         started = Program(proxy.name, command, frozenset({core}), folder, environment)
-        running = cls(proxy, started, int(str(values["port"])), int(str(values["control"])))
+        ports = [int(str(values[name])) for name in ("port", "control", "tls_port")]
+        running = cls(proxy, started, *ports)
         try:
             started.wait_for_port(running.port)
+            if proxy.speaks_tls:
+                started.wait_for_port(running.tls_port)
         except BaseException:
             started.stop()
             raise

@@ -19,7 +19,7 @@ NOTHING = "-"
 
 METHOD = """\
 Every proxy has one core to itself and one process (or one worker, one thread);
-wrk and the backends, one nginx with two ports, have the rest. In each round each
+the load and the backends, one nginx with two ports, have the rest. In each round each
 proxy is loaded for {seconds} s after a warm-up, one after the other, in an order
 that turns from round to round. A ratio is the proxy's value divided by that of
 nginx+Lua under the same load *in the same round*; the tables give the median of
@@ -37,6 +37,13 @@ where the proxy's core is not near 100 % busy, wrk and the backends on the other
 core were the limit. wrk waits for a reply before its next request on a
 connection, so its latencies are those of a closed loop, and at 1,000 connections
 they follow throughput.
+
+Clients of TLS offer TLS 1.3 and 1.2 with AES-128-GCM and the groups X25519 and P-256;
+the certificate has an ECDSA key (P-256), and is made for the run. A handshake is one of
+TLS 1.3 and no request: `handshakes.py` connects, takes the tickets, says
+`close_notify` and closes. A resumed one uses a ticket once, and still exchanges keys.
+The clients do as much work as the proxy and have one core, too. So handshakes
+a second on one core are told from the CPU time, not counted.
 """
 
 
@@ -93,8 +100,9 @@ def _series(results: Results, name: str) -> Iterator[str]:
         return
     yield f"### {SERIES[name].title}"
     yield ""
-    header = ("proxy", "CPU, ratio", "CPU µs/request", "coarse clock µs", "of it kernel")
-    more = ("requests/s", "p50 ms", "p99 ms", "p99, ratio", "its core busy", "failed")
+    unit = SERIES[name].unit
+    header = ("proxy", "CPU, ratio", f"CPU µs/{unit}", "coarse clock µs", "of it kernel")
+    more = (f"{unit}s/s", "p50 ms", "p99 ms", "p99, ratio", "its core busy", "failed")
     yield from table((*header, *more), rows)
 
 
@@ -119,6 +127,7 @@ def _row(results: Results, name: str, proxy: str, samples: Sequence[Sample]) -> 
 def _memory(results: Results) -> Iterator[str]:
     titles = {
         "memory": "Resident memory, 1,000 idle keep-alive clients",
+        "tls-memory": "TLS: resident memory, 1,000 idle keep-alive clients",
         "download": "Resident memory, 50 clients at 1 MB/s each, 200 MB replies, cut off early",
     }
     for kind, title in titles.items():
@@ -164,7 +173,7 @@ def brief(results: Results) -> str:
             if samples:
                 cpu = spread_text(spread([sample.cpu_us for sample in samples]), "µs")
                 ratio = spread_text(results.cpu_ratio(name, proxy.name))
-                lines.append(f"{name:8} {proxy.name:10} CPU {cpu}, ratio {ratio}")
+                lines.append(f"{name:10} {proxy.name:13} CPU {cpu}, ratio {ratio}")
     return "\n".join([*lines, *_notes(results)])
 
 

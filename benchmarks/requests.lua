@@ -67,6 +67,11 @@ local function head(prefix, connection, host)
    return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
 
+-- Every proxy is here, whatever the host in the URL is, which TLS names as the server.
+function wrk.resolve(host, service)
+   wrk.addrs = wrk.lookup("127.0.0.1", service)
+end
+
 local heads, turn = {}, 0
 
 function init(args)

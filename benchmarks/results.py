@@ -63,7 +63,10 @@ class Results:
         if key == TIMES_CHEAPER:
             cpu = ratios(self.samples, "small", TWISTED, SUBJECT, lambda found: found.cpu_us)
             return spread(cpu)
-        if key in ("memory", "download"):
+        if key in ("handshakes", "resumed"):
+            # A rate on one core, where the others are costs.
+            return spread(ratios(self.samples, key, REFERENCE, SUBJECT, lambda found: found.cpu_us))
+        if key in ("memory", "tls-memory", "download"):
             return spread(
                 [use.above_mb for use in self.memory if use.kind == key and use.proxy == SUBJECT]
             )

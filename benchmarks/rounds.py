@@ -92,6 +92,8 @@ def run_rounds(field: Field, series: Sequence[Series], plan: Plan, say: Say) -> 
             for name in order(names, turn):
                 if name not in field.running:
                     continue
+                if kind.tls and not field.running[name].proxy.speaks_tls:
+                    continue
                 try:
                     sample = measure(
                         field.running[name], kind, turn, plan.seconds, plan.warm_up, field.cores
@@ -103,8 +105,8 @@ def run_rounds(field: Field, series: Sequence[Series], plan: Plan, say: Say) -> 
                     continue
                 samples.append(sample)
                 say(
-                    f"round {turn + 1}/{plan.rounds} {kind.name:8} {name:10} "
-                    f"{sample.cpu_us:8.1f} µs/request ({sample.kernel_share:3.0%} kernel) "
+                    f"round {turn + 1}/{plan.rounds} {kind.name:10} {name:13} "
+                    f"{sample.cpu_us:8.1f} µs/{kind.unit} ({sample.kernel_share:3.0%} kernel) "
                     f"{sample.per_second:8.0f}/s  p99 {sample.p99_ms:7.1f} ms"
                 )
     return samples

@@ -6,6 +6,7 @@ A settings object is frozen; the command line's options make a changed copy.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -39,6 +40,7 @@ __all__ = [
     "Settings",
     "Timeouts",
     "Tls",
+    "TlsAcme",
     "TlsCertificate",
     "TlsClient",
     "Token",
@@ -52,6 +54,12 @@ __all__ = [
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
+
+#: A name that a certificate can be for.  Its last label is no number, so that it is no address.
+_DNS_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
+    r"(?![0-9]+\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
 
 #: Up to a tebibyte, which is more than any body or head.
 Count = Annotated[int, Meta(ge=0, le=2**40, description="an integer from 0 to 1099511627776")]
@@ -227,6 +235,32 @@ class TlsCertificate(Struct, frozen=True, forbid_unknown_fields=True):
     client: TlsClient | None = None
 
 
+class TlsAcme(Struct, frozen=True, forbid_unknown_fields=True):
+    """Certificates that a CA signs by itself (ACME, RFC 8555)."""
+
+    #: The names that get certificates, each one of its own.
+    hosts: Annotated[tuple[str, ...], Meta(description="a list of names of hosts")] = ()
+    #: Where the CA writes to its customer.
+    email: Annotated[
+        Annotated[str, Meta(pattern=r"\A[!-?A-~]{1,64}@[!-?A-~]{1,190}\Z")] | None,
+        Meta(description="an address of e-mail"),
+    ] = None
+    #: Where the CA's service begins: Let's Encrypt's.
+    directory: Annotated[
+        str,
+        Meta(
+            pattern=r"\Ahttps://[A-Za-z0-9._:\[\]-]{1,255}(?:/[!-~]{0,1000})?\Z",
+            description="a URL that begins with https://",
+        ),
+    ] = "https://acme-v02.api.letsencrypt.org/directory"
+    #: The file of the CAs, in PEM, of which the directory's own certificate has to be; ``None``:
+    #: those that are known to everybody.
+    ca: Annotated[
+        Annotated[str, Meta(pattern=r"\A[^\x00]+\Z")] | None,
+        Meta(description="the name of a file"),
+    ] = None
+
+
 class Hsts(Struct, frozen=True, forbid_unknown_fields=True):
     """What browsers are told by ``Strict-Transport-Security`` (RFC 6797).
 
@@ -244,9 +278,6 @@ class Hsts(Struct, frozen=True, forbid_unknown_fields=True):
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     """TLS to clients, on the endpoints ``tls:`` of ``listen``."""
 
-    #: Keys of a later version.
-    later: ClassVar[tuple[str, ...]] = ("acme",)
-
     certificates: Annotated[
         tuple[TlsCertificate, ...], Meta(description="a list of certificates")
     ] = ()
@@ -256,6 +287,8 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     #: A list of suites for TLS 1.2, as OpenSSL reads it; ``None``: Mozilla's intermediate one.
     ciphers: str | None = None
     client: TlsClient = TlsClient()
+    #: Certificates that are fetched and renewed; ``None``: none.
+    acme: TlsAcme | None = None
     #: Requests without TLS for a name that has a certificate are sent to https; a number is the
     #: port there.
     redirect: Annotated[
@@ -545,6 +578,27 @@ def _check_tls(tls: Tls, problems: Problems) -> None:
     for where, policy in policies:
         if policy.verify != "none" and policy.ca is None:
             problems.add(where, f"expected ca, for verify is {policy.verify}")
+    if tls.acme is not None:
+        _check_acme(tls.acme, problems)
+
+
+def _check_acme(acme: TlsAcme, problems: Problems) -> None:
+    if not acme.hosts:
+        problems.add("tls.acme.hosts", "expected at least one name")
+    seen: set[str] = set()
+    for index, name in enumerate(acme.hosts):
+        where = f"tls.acme.hosts[{index}]"
+        if name.startswith("*."):
+            problems.add(
+                where,
+                f"expected a name without a star, got {shown(name)}: a certificate for a wildcard"
+                " needs DNS-01, which slardar does not speak",
+            )
+        elif _DNS_NAME.fullmatch(name) is None:
+            problems.add(where, f"expected a name such as www.example.com, got {shown(name)}")
+        elif name.lower() in seen:
+            problems.add(where, f"{shown(name)} is given twice")
+        seen.add(name.lower())
 
 
 def load_file(path: str, plugins: Plugins | None = None) -> Settings:

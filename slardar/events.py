@@ -20,6 +20,7 @@ from slardar.model.change import Kind
 
 __all__ = [
     "KINDS",
+    "AcmeState",
     "CertificateExpiry",
     "Changed",
     "Entry",
@@ -110,6 +111,15 @@ class Store(Struct, frozen=True, tag_field="kind", tag="store"):
     reason: str = ""
 
 
+class AcmeState(Struct, frozen=True, tag_field="kind", tag="acme_state"):
+    """A CA has signed a certificate, the first of a host or another one, or it could not be got."""
+
+    #: The name of the host.
+    name: str
+    state: Literal["got", "renewed", "failed"]
+    reason: str = ""
+
+
 class CertificateExpiry(Struct, frozen=True, tag_field="kind", tag="certificate_expiry"):
     """A certificate in use expires soon, or has expired."""
 
@@ -124,13 +134,15 @@ class Gap(Struct, frozen=True, tag_field="kind", tag="gap"):
     """A reader that comes back has missed events that are not kept any more."""
 
 
-Event: TypeAlias = Changed | More | Health | HookState | Worker | Store | CertificateExpiry | Gap
+Event: TypeAlias = (
+    Changed | More | Health | HookState | Worker | Store | AcmeState | CertificateExpiry | Gap
+)
 
 #: The kinds of events that can be asked for.  The others say that some events are missing.
 KINDS = frozenset(
     (
         *(kind for kind in get_args(Kind) if kind != "acme"),
-        *("certificate_expiry", "health", "hook_state", "store", "worker"),
+        *("acme_state", "certificate_expiry", "health", "hook_state", "store", "worker"),
     )
 )
 

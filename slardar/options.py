@@ -231,11 +231,14 @@ class Options(usage.Options):
         if not settings.needs_certificates:
             return
         # Imported here: a process without TLS does not pay for it.
+        from slardar.acme.checks import problems_of_acme
         from slardar.control.certificates import read_keyring
 
-        found = read_keyring(settings)
-        if found.problems:
-            raise ConfigError([file + line for line in found.problems])
+        # Nothing runs yet, no thread either.
+        found = read_keyring(settings, may_fork=True)
+        problems = found.problems + problems_of_acme(settings)
+        if problems:
+            raise ConfigError([file + line for line in problems])
         self._certificates = found
 
     def take_certificates(self) -> Any:

@@ -36,6 +36,7 @@ from slardar.model.live import Peer, ServerLive
 from slardar.model.reader import shown
 from slardar.model.server import Server
 from slardar.stores.urls import hidden_url
+from slardar.tls_files import read_tls
 
 __all__ = [
     "balancer_factory",
@@ -46,6 +47,7 @@ __all__ = [
     "load_again",
     "open_store",
     "peek_store",
+    "read_tls",
     "reload_balancer",
 ]
 

@@ -60,6 +60,7 @@ from slardar.stores.kept import KeptStore
 from slardar.stores.urls import hidden_url
 from slardar.system_resolver import ReactorNames
 from slardar.terminal import Terminal
+from slardar.tls_files import all_again
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import KeptState, State
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
@@ -181,6 +182,9 @@ class SlardarService(Service):
         )
         #: The keys of session tickets; ``None`` if they are not shared.
         self._tickets: TicketRotation | None = None
+        #: Gets certificates by ACME; ``None`` until some are wanted.
+        self._orders: Any = None
+        self.actions.acme = lambda: {} if self._orders is None else self._orders.states()
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
@@ -269,6 +273,7 @@ class SlardarService(Service):
             await self._take_over(before)
         self._serves = True
         self._expiry.start()
+        self._order_certificates(self._settings)
         _log.info(
             "slardar {version} is running ({build})", version=__version__, build=describe_build()
         )
@@ -280,6 +285,20 @@ class SlardarService(Service):
         gc.collect()
         gc.freeze()
         self._tell_ready()
+
+    def _order_certificates(self, settings: Settings) -> None:
+        """Get the certificates that these settings want by ACME."""
+        if self._orders is not None:
+            self._orders.take_settings(settings)
+        elif settings.tls.acme is not None:
+            # Imported here: few processes have it.
+            from slardar.acme.orders import Orders
+
+            is_shared = IWatchedStore.providedBy(self._store)
+            self._orders = Orders(
+                self._reactor, self.actions, lambda: self._keyring, self.events.publish, is_shared
+            )
+            self._orders.start(settings)
 
     def _tell_ready(self) -> None:
         """Requests are served: tell systemd, the terminal and ``ready``.  The one place."""
@@ -408,6 +427,8 @@ class SlardarService(Service):
         """
         for port in self._controls:
             port.pause()
+        if self._orders is not None:
+            await self._orders.stop()
         stored = await self.actions.hand_over()
         self._holds_store = False
         await self._listings.pause()
@@ -439,6 +460,8 @@ class SlardarService(Service):
                 await self.actions.take_back()
             except SlardarError as error:
                 _log.critical("no change can be made any more: {error}", error=error)
+        if self._orders is not None:
+            self._orders.start(self._settings)
         for port in self._controls:
             port.resume()
 
@@ -523,6 +546,7 @@ class SlardarService(Service):
             _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
         await self._reload_tls()
         await self._reload_certificates(settings)
+        receipt = await self._reload_server_files() or receipt
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
         else:
@@ -537,6 +561,21 @@ class SlardarService(Service):
             await call_in_daemon(self._reactor, self._tls.reload)
         except ConfigError as error:
             _log.error("not read again: {error}", error=error)
+
+    async def _reload_server_files(self) -> Any:
+        """Read the files of TLS to servers again that upstreams of the store name; those of the
+        file have been read.  What cannot be read changes nothing."""
+        upstreams = self.actions.snapshot.upstreams
+        try:
+            found, problems = await call_in_daemon(self._reactor, all_again, upstreams)
+            for line in problems:
+                _log.error("not read again: {line}", line=line)
+            return await self.actions.take_files(found, "HUP") if found else None
+        except SlardarError as error:
+            _log.error("not read again: {error}", error=error)
+        except Exception:
+            _log.failure("the files of tls of upstreams were not read again")
+        return None
 
     async def _reload_certificates(self, settings: Settings) -> None:
         """Read the certificates for clients again.  A pair that cannot be used changes nothing:
@@ -558,6 +597,11 @@ class SlardarService(Service):
             for line in found.warnings:
                 _log.warn("{line}", line=line)
             keyring = self._keyring if found.keyring is None else found.keyring
+        problems = await call_in_daemon(self._reactor, _problems_of_acme, settings)
+        for line in problems:
+            _log.error("not read again: {line}", line=line)
+        if not problems:
+            self._order_certificates(settings)
         if keyring != self._keyring:
             self._keyring = self.actions.certificates.keyring = keyring
             await self._plane.take_keyring(keyring)
@@ -603,6 +647,8 @@ class SlardarService(Service):
         if self._tickets is not None:
             self._tickets.stop()
         await defer.maybeDeferred(super().stopService)
+        if self._orders is not None:
+            await self._orders.stop()
         await listings
         if self.upgrades is not None:
             await self.upgrades.cancel("the old process was told to stop")
@@ -721,6 +767,16 @@ def _read_keyring(
     return read_keyring(settings, before, open_now)
 
 
+def _problems_of_acme(settings: Settings) -> list[str]:
+    """Why no certificates can be got by ACME, if some are wanted."""
+    if settings.tls.acme is None:
+        return []
+    # Imported here: few processes have it.
+    from slardar.acme.checks import problems_of_acme
+
+    return problems_of_acme(settings)
+
+
 def _first_keyring(settings: Settings, found: Any) -> Keyring:
     """The certificates to begin with, of what was found already or is read now.  Raises ConfigError
     with every mistake."""
@@ -728,8 +784,9 @@ def _first_keyring(settings: Settings, found: Any) -> Keyring:
         found = _read_keyring(settings)
     if found is None:
         return Keyring()
-    if found.problems:
-        raise ConfigError(found.problems)
+    problems = found.problems + _problems_of_acme(settings)
+    if problems:
+        raise ConfigError(problems)
     for line in found.warnings:
         _log.warn("{line}", line=line)
     keyring: Keyring = found.keyring

@@ -24,6 +24,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from msgspec import structs
 from twisted.internet import defer
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
@@ -39,6 +40,7 @@ from slardar.model.live import Live
 from slardar.model.snapshot import Snapshot
 from slardar.observers.exposition import CONTENT_TYPE
 from slardar.plugins import balancer_factory, find_probe
+from slardar.tls_files import warn_unverified, with_files
 
 # Most of twisted.web has no types.
 # mypy: disable-error-code="no-untyped-call,union-attr,attr-defined"
@@ -80,6 +82,7 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     plane.apply(snapshot, list(upstreams)).addErrback(
         lambda failure: _log.failure("the upstreams could not all be served", failure)
     )
+    warn_unverified(upstreams.values())
     plane.start()
     reactor.addSystemEventTrigger(
         "before", "shutdown", lambda: None if plane.draining else plane.stop()
@@ -93,7 +96,8 @@ def _settings(config: Settings | Mapping[str, Any]) -> Settings:
     for name, upstream in config.first_upstreams.items():
         plugins.check_mode(upstream.mode, upstream.mode_opts, f"upstreams.{name}")
         plugins.check_probe(upstream.probe, f"upstreams.{name}")
-    return config
+    found = {name: with_files(upstream) for name, upstream in config.first_upstreams.items()}
+    return structs.replace(config, upstreams=found)
 
 
 class ReverseProxyResource(Resource):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slardar.model.server import ProbeOptions
+from slardar.model.parse import unread_tls
+from slardar.model.server import ProbeOptions, TlsOpts
+from slardar.model.tls import ServerTls
 
 __all__ = ["FakePlugins"]
 
@@ -23,6 +25,9 @@ class FakePlugins:
 
     def check_mode(self, mode: str, options: Mapping[str, Any], where: str) -> None:
         self._check_mode(mode, options, where)
+
+    def read_tls(self, options: TlsOpts, where: str) -> ServerTls:
+        return unread_tls(options)
 
     def check_probe(self, options: ProbeOptions, where: str) -> None:
         self._check_probe(options, where)

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from slardar.events import (
     KINDS,
+    AcmeState,
     CertificateExpiry,
     Changed,
     Event,
@@ -119,6 +120,7 @@ def test_kinds_are_complete() -> None:
         HookState("", "failed"),
         Store("back"),
         Worker("", "ended", 1),
+        AcmeState("", "got"),
         CertificateExpiry("", "expired", 0),
     )
     # What the client of a CA keeps is no configuration.

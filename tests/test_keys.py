@@ -28,6 +28,7 @@ from slardar.config import (
     Settings,
     Timeouts,
     Tls,
+    TlsAcme,
     TlsCertificate,
     TlsClient,
     Tracing,
@@ -36,7 +37,6 @@ from slardar.config import (
 from slardar.errors import ConfigError
 from slardar.model.access_log import AccessLog
 from slardar.model.inert import inert_upstreams
-from slardar.model.parse import parse_upstream
 from slardar.model.server import (
     HedgeOpts,
     HttpOpts,
@@ -45,6 +45,7 @@ from slardar.model.server import (
     QueueOpts,
     RetryBudgetOpts,
     Server,
+    TlsOpts,
     UpstreamBody,
 )
 from slardar.model.service import EachServer, ServiceKeys
@@ -70,12 +71,15 @@ WORKS = {
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
     Tracing: ("otlp", "sample", "service"),
-    Tls: ("certificates", "default", "min_version", "ciphers", "client", "redirect", "hsts"),
+    Tls: ("certificates", "default", "min_version", "ciphers", "client", "acme", "redirect",
+          "hsts"),
     Hsts: ("max_age", "subdomains", "preload"),
+    TlsAcme: ("hosts", "email", "directory", "ca"),
     TlsCertificate: ("cert", "key", "folder", "client"),
     TlsClient: ("verify", "ca"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
-             "max_conns"),
+             "max_conns", "tls"),
+    TlsOpts: ("verify", "ca", "cert", "key", "server_name", "alpn"),
     LevelBody: ("servers", "tries"),
     HttpOpts: ("http_query", "statuses"),
     RetryBudgetOpts: ("share", "min"),
@@ -86,7 +90,7 @@ WORKS = {
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints", "access_log",
-                   "decisions", "proxy_protocol"),
+                   "decisions", "proxy_protocol", "tls"),
     ServiceKeys: ("origin", "each_server", "empty_grace", "consul_service", "tag", "passing", "dc",
                   "near", "consul", "docker_service", "kubernetes_service", "port", "url"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
@@ -108,12 +112,8 @@ CALLED = {
 }
 
 
-#: Keys that are refused because their feature does not exist yet, with a good value.
-LATER = {
-    "tls": True,
-}
+#: Settings that are refused because their feature does not exist yet, with a good value.
 LATER_SETTINGS = {
-    "tls.acme": {"email": "a@example.com"},
     "streams": {},
 }
 
@@ -148,10 +148,7 @@ def test_no_key_is_missing_here() -> None:
         keys = {CALLED.get(name, name) for name in names}
         declared = set(cls.__struct_encode_fields__)
         if cls is UpstreamBody:
-            keys |= {"http_opts"} | {*LATER}
-            keys -= {*UpstreamBody.later}
-        elif cls is Server:
-            keys |= {"tls"}
+            keys |= {"http_opts"}
         assert keys == declared, cls.__name__
 
 
@@ -195,16 +192,6 @@ def test_ten_thousand_upstreams_make_one_line_a_key() -> None:
     assert line.startswith(
         "upstreams.u0.cluster.servers.backup (and in 9999 more): taken, but without effect: "
     )
-
-
-@pytest.mark.parametrize("key", LATER)
-def test_key_of_a_later_version_is_refused(key: str) -> None:
-    """The message does not call it a typing mistake."""
-    with pytest.raises(ConfigError) as caught:
-        parse_upstream("a", {"servers": [SERVER], key: LATER[key]}, "upstreams.a")
-    (line,) = caught.value.problems
-    assert line.startswith(f"upstreams.a.{key}: ")
-    assert line.endswith("is not available yet")
 
 
 @pytest.mark.parametrize("key", LATER_SETTINGS)

@@ -373,7 +373,7 @@ def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
     file = tmp_path / "slardar.yaml"
     file.write_text(
         "workers: 1\nworkers: 2\nlimits: {head: 0}\nupstreams:\n"
-        "  a: {servers: [{host: a b, port: 1}, {host: b, port: 0}], tls: true, tls: true}\n"
+        "  a: {servers: [{host: a b, port: 1}, {host: b, port: 0}], tls: {ca: 5}, tls: {ca: 5}}\n"
         "routes: [{hots: a, upstream: a, path: x}]\n"
     )
     with pytest.raises(usage.UsageError) as caught:
@@ -382,11 +382,11 @@ def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
     places = [line.partition(": expected")[0].partition(": unknown")[0] for line in lines]
     assert places == [
         'line 2, column 1: the key "workers" is given twice',
-        'line 5, column 71: the key "tls" is given twice',
+        'line 5, column 74: the key "tls" is given twice',
         "limits.head",
         "upstreams.a.servers[1].port",
+        "upstreams.a.tls.ca",
         "upstreams.a.servers[0].host",
-        "upstreams.a.tls: tls to servers is not available yet",
         "routes[0].hots",
         "routes[0].path",
         "--store",
@@ -439,3 +439,13 @@ def test_only_a_file_is_read_again(folder: Path) -> None:
     path.unlink()
     with pytest.raises(ConfigError, match=r"f\.yaml: No such file or directory$"):
         options.read_again()
+
+
+@pytest.mark.parametrize("words", [[], ["--store", "memory:"]])
+def test_acme_needs_a_store_that_keeps(folder: Path, words: list[str]) -> None:
+    """Whether the file or an option names one that does not."""
+    store = "sqlite:a.db" if words else "memory:"
+    (folder / "g.yaml").write_text(f"{{store: '{store}', tls: {{acme: {{hosts: [a.example]}}}}}}")
+    (line,) = mistakes("--config", "g.yaml", *words)
+    assert line.startswith("g.yaml: tls.acme: expected a store that keeps")
+    assert settings("--config", "g.yaml", "--store", "sqlite:b.db").tls.acme is not None

@@ -30,6 +30,7 @@ from slardar.control.status import build_status, shown_store
 from slardar.errors import NotFoundError
 from slardar.events import EventLog
 from slardar.interfaces import IPlane, IStore
+from slardar.model.acme import HostState
 from slardar.model.change import TO_FILE, Value
 from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
 from slardar.model.parse import (
@@ -46,6 +47,7 @@ from slardar.model.shown import without_password
 from slardar.model.snapshot import Route
 from slardar.observers.exposition import scrape
 from slardar.plugins import reload_balancer
+from slardar.tls_files import with_files
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
 
@@ -63,9 +65,12 @@ class Actions(Configuration):
         service_watch: ServiceWatch | None = None,
     ) -> None:
         super().__init__(settings, store, plane, plugins, clock, service_watch)
-        self._start_time = clock()
+        #: When this process began to serve, in epoch seconds.
+        self.start_time = clock()
         #: What ``/status`` shows of the generations before this process; newest first.
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
+        #: How it is with the certificates that are got by ACME, by host.
+        self.acme: Callable[[], Mapping[str, HostState]] = dict
         #: The operations on hooks.
         self.hooks = HookActions(self)
         #: What ``/status`` shows of TLS to clients; ``None`` without it.
@@ -122,7 +127,7 @@ class Actions(Configuration):
             self.settings,
             self.snapshot,
             self.plane,
-            self._start_time,
+            self.start_time,
             self.failed,
             [self.generation(), *self.older_generations()],
             self.hooks.summary(),
@@ -131,6 +136,7 @@ class Actions(Configuration):
             shown_store(self.store, self.store_url, self.store_trouble, self.clock()),
             self.certificates.summary(self.clock()),
             self.tls,
+            self.acme(),
         )
 
     def metrics(self) -> Iterator[str]:
@@ -146,7 +152,7 @@ class Actions(Configuration):
         """What the status says of this process under ``generations``."""
         return {
             "pid": os.getpid(),
-            "age": round(self.clock() - self._start_time, 1),
+            "age": round(self.clock() - self.start_time, 1),
             "connections": self.plane.statistics().get("connections", 0),
         }
 
@@ -213,6 +219,7 @@ class Actions(Configuration):
             where = f"upstreams.{name}"
             # All other mistakes are found before anything is loaded.
             upstream = merge_upstream(self.snapshot.upstreams.get(name), name, body, where)
+            upstream = with_files(upstream)
             when = reload_balancer(upstream.mode, upstream.mode_opts, where)
             return self._next(name, msgspec.structs.replace(upstream, loaded=when))
 

@@ -4,6 +4,8 @@ There may be ten thousand, and a start waits for all of them.  Parsing a pair an
 halves takes a twentieth of a millisecond.  A context of OpenSSL takes two milliseconds for a
 pair, so it has to try only those of which it might think otherwise, and otherwise gets a pair
 when a client first asks for it.
+
+(Longer than 500 lines: what is read and what is checked share the words for what is wrong.)
 """
 
 from __future__ import annotations
@@ -12,27 +14,30 @@ import os
 import ssl
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cache, lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import SignatureAlgorithmOID
-from msgspec import structs
+from msgspec import Struct, structs
 
 from slardar.config import Settings, TlsCertificate, TlsClient
+from slardar.control.forked import in_parts
 from slardar.control.staples import MAX_STAPLE, StapleError, checked_staple
 from slardar.dataplane.tls_contexts import load_pair, make_context
 from slardar.errors import SlardarError
 from slardar.model.certificate import host_names
 from slardar.model.listener import ListenerSpec
 from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair, stricter
+from slardar.tls_files import blocks
 
 __all__ = ["Found", "CertificateError", "checked_pair", "read_keyring"]
 
@@ -45,6 +50,8 @@ _BESIDE: Final = ("key", "ocsp")
 #: Bytes of a file, at most.
 _MAX_FILE: Final = 1 << 20
 _LEAST_RSA: Final = 2048
+#: Pairs that are worth a process of their own, which takes some milliseconds.
+_IN_A_PROCESS: Final = 500
 #: What OpenSSL takes at its security level 2, which is the highest that systems come with.
 _USUAL_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _USUAL_SIGNATURES: Final = frozenset(
@@ -71,17 +78,22 @@ class CertificateError(SlardarError):
 
 
 def read_keyring(
-    settings: Settings, before: Keyring | None = None, open_now: Iterable[ListenerSpec] = ()
+    settings: Settings,
+    before: Keyring | None = None,
+    open_now: Iterable[ListenerSpec] = (),
+    may_fork: bool = False,
 ) -> Found:
     """Read and check the files of ``tls``, and those of listeners.
 
     ``open_now`` are listeners that are open, besides those of the settings: ``listen`` may
     have changed, which is taken with a start only.  Of a file with a mistake, its pair in
     ``before`` is kept.  It reads files, so it blocks, and may be called in a thread.
+
+    ``may_fork``: many files may be read in processes that are forked for it.
     """
     listeners = {one.id: one for one in (*open_now, *settings.listeners)}
     reader = _Reader(settings, before, tuple(listeners.values()))
-    keyring = reader.read()
+    keyring = reader.read(may_fork)
     whole = reader.check(keyring)
     reader.problems += whole
     return Found(None if whole else keyring, reader.problems, reader.warnings)
@@ -100,19 +112,26 @@ class _Reader:
         self.warnings: list[str] = []
         self._policies: list[ClientPolicy] = []
 
-    def read(self) -> Keyring:
+    def read(self, may_fork: bool) -> Keyring:
         tls = self._settings.tls
         self._policies.append(self._policy(tls.client, "tls.client.ca"))
-        pairs: list[Pair] = []
+        todo: list[_Todo] = []
         for index, entry in enumerate(tls.certificates):
             where = f"tls.certificates[{index}]"
             policy = 0
             if entry.client is not None:
                 policy = self._place(self._policy(entry.client, f"{where}.client.ca"))
-            for files in self._files(entry, where):
-                pair = self._pair(files, policy, where)
-                if pair is not None:
-                    pairs.append(pair)
+            todo += [
+                _Todo(files, self._known.get(files.cert), policy, where)
+                for files in self._files(entry, where)
+            ]
+        pairs: list[Pair] = []
+        least = _IN_A_PROCESS if may_fork else len(todo) + 1
+        for done in in_parts(todo, _do_all, _encode, _decode, least):
+            self.problems += done.problems
+            self.warnings += done.warnings
+            if done.pair is not None:
+                pairs.append(done.pair)
         ciphers = INTERMEDIATE if tls.ciphers is None else tls.ciphers
         listeners = self._of_listeners(pairs)
         return Keyring(
@@ -192,45 +211,23 @@ class _Reader:
             yield from (_Files(name, name) for name in known)
             return
         names = {one.name for one in found}
+        before = "" if folder == "." else os.path.join(folder, "")
         for one in sorted(found, key=attrgetter("name")):
-            name, path = one.name, os.path.join(folder, one.name)
+            name, path = one.name, before + one.name
             base, dot, kind = name.rpartition(".")
             if base and kind in _CERTIFICATES and not name.startswith("."):
-                staples = [beside for beside in _staple_names(name) if beside in names]
-                key = base + ".key"
+                key, answer = base + ".key", base + ".ocsp"
+                staples = [beside for beside in (answer, name + ".ocsp") if beside in names]
                 yield _Files(
                     path,
-                    os.path.join(folder, key) if key in names else path,
-                    os.path.join(folder, staples[0]) if staples else "",
+                    before + key if key in names else path,
+                    before + staples[0] if staples else "",
                 )
             elif not (dot and kind in _BESIDE) and one.is_dir():
                 cert, key = (os.path.join(path, file) for file in _CERTBOT)
                 if os.path.exists(cert) and os.path.exists(key):
                     staples = [beside for beside in _staple_names(cert) if os.path.exists(beside)]
                     yield _Files(cert, key, *staples[:1])
-
-    def _pair(self, files: _Files, policy: int, where: str) -> Pair | None:
-        known = self._known.get(files.cert)
-        try:
-            pair, mode = _read_pair(files, policy, known)
-        except CertificateError as problem:
-            self.problems.append(f"{where}: {problem}")
-            return None if known is None else structs.replace(known, policy=policy)
-        if mode & 0o077:
-            self.warnings.append(
-                f"{where}: {files.key} can be read by others than its owner (mode {mode:04o})"
-            )
-        staple, ends = b"", 0
-        if files.staple:
-            try:
-                staple = _read(files.staple, MAX_STAPLE)[0]
-                ends = checked_staple(staple, pair.cert)
-            except (CertificateError, StapleError) as problem:
-                self.warnings.append(f"{where}: {files.staple} is not sent: {problem}")
-                staple = b""
-        if (pair.staple, pair.staple_ends) != (staple, ends):
-            pair = structs.replace(pair, staple=staple, staple_ends=ends)
-        return pair
 
     # All of it.
 
@@ -239,7 +236,9 @@ class _Reader:
         problems = []
         default = keyring.default
         listens = any(one.tls for one in self._settings.listeners)
-        if listens and not keyring.pairs and not self.problems:
+        acme = self._settings.tls.acme
+        hosts = () if acme is None else tuple(name.lower() for name in acme.hosts)
+        if listens and not keyring.pairs and not self.problems and not hosts:
             # They may be in the store, or come later.
             self.warnings.append(
                 "tls.certificates: no file has one, so handshakes on tls: get those of the store"
@@ -251,7 +250,7 @@ class _Reader:
                 if other.policy != pair.policy:
                     files = f"{other.source} and {pair.source}"
                     problems.append(f"tls.certificates: {name} has two settings of client: {files}")
-        is_known = default in first or "*." + default.partition(".")[2] in first
+        is_known = default in hosts or default in first or "*." + default.partition(".")[2] in first
         if default and not is_known and not self.problems:
             self.warnings.append(
                 f"tls.default: no certificate in files is for {default}; one of the store may be"
@@ -261,6 +260,58 @@ class _Reader:
         except ssl.SSLError:
             problems.append("tls.ciphers: expected a list of OpenSSL's names of suites")
         return problems
+
+
+class _Todo(NamedTuple):
+    """A pair to be read."""
+
+    files: _Files
+    #: What was in the files before.
+    known: Pair | None
+    policy: int
+    #: The key that names the files.
+    where: str
+
+
+class _Done(Struct, array_like=True):
+    """What was read of it."""
+
+    pair: Pair | None = None
+    problems: list[str] = []
+    warnings: list[str] = []
+
+
+_encode: Final = msgspec.msgpack.encode
+_decode: Final = msgspec.msgpack.Decoder(list[_Done]).decode
+
+
+def _do_all(todo: Sequence[_Todo]) -> list[_Done]:
+    return [_do(one) for one in todo]
+
+
+def _do(todo: _Todo) -> _Done:
+    files, known, policy, where = todo
+    try:
+        pair, mode = _read_pair(files, policy, known)
+    except CertificateError as problem:
+        kept = None if known is None else structs.replace(known, policy=policy)
+        return _Done(kept, [f"{where}: {problem}"])
+    warnings = []
+    if mode & 0o077:
+        warnings.append(
+            f"{where}: {files.key} can be read by others than its owner (mode {mode:04o})"
+        )
+    staple, ends = b"", 0
+    if files.staple:
+        try:
+            staple = _read(files.staple, MAX_STAPLE)[0]
+            ends = checked_staple(staple, pair.cert)
+        except (CertificateError, StapleError) as problem:
+            warnings.append(f"{where}: {files.staple} is not sent: {problem}")
+            staple = b""
+    if (pair.staple, pair.staple_ends) != (staple, ends):
+        pair = structs.replace(pair, staple=staple, staple_ends=ends)
+    return _Done(pair, warnings=warnings)
 
 
 class _Files(NamedTuple):
@@ -318,8 +369,8 @@ def _read_pair(files: _Files, policy: int, known: Pair | None) -> tuple[Pair, in
         data, mode = _read(files.key)
         key = _text(data)
     if known is not None and known.expires > time.time():
-        blocks = _blocks(cert, "CERTIFICATE"), _blocks(key, "PRIVATE KEY")
-        if blocks == (known.cert, known.key):
+        found = blocks(cert, "CERTIFICATE"), blocks(key, "PRIVATE KEY")
+        if found == (known.cert, known.key):
             return known if known.policy == policy else structs.replace(known, policy=policy), mode
     return checked_pair(files.cert, cert, key, policy, (files.cert, files.key)), mode
 
@@ -374,8 +425,8 @@ def checked_pair(
     # Only the blocks: the private key must not travel twice, nor notes at all.
     pair = Pair(
         source,
-        _blocks(cert_text, "CERTIFICATE"),
-        _blocks(key_text, "PRIVATE KEY"),
+        blocks(cert_text, "CERTIFICATE"),
+        blocks(key_text, "PRIVATE KEY"),
         names,
         kind,
         int(ends.timestamp()),
@@ -458,22 +509,3 @@ def _kind(key: Any) -> str:
         if isinstance(key, cls):
             return name
     raise CertificateError("the key is of a kind that TLS does not use")
-
-
-def _blocks(text: str, kind: str) -> str:
-    """The blocks of a PEM text whose kind ends with ``kind``."""
-    found = []
-    at = 0
-    while (at := text.find("-----BEGIN ", at)) >= 0:
-        line = text.rfind("\n", 0, at) + 1
-        title = text.find("\n", at)
-        end = text.find("-----END ", title)
-        # One that is cut off is kept, for OpenSSL to refuse.
-        end = len(text) if title < 0 or end < 0 else text.find("-----", end + 9) + 5
-        if text[at:title].rstrip().endswith(f"{kind}-----") and not text[line:at].strip():
-            found.append(text[at:end])
-        at = end
-    blocks = "\n".join(found) + "\n"
-    if "\r" in blocks or " \n" in blocks or "\n " in blocks or "\t" in blocks:
-        blocks = "\n".join(line.strip() for line in blocks.splitlines()) + "\n"
-    return blocks

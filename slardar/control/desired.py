@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from slardar.config import Settings
 from slardar.errors import ConfigError
+from slardar.model.acme import read_challenges
 from slardar.model.change import TO_FILE, StoredState, Value, is_same
 from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook, written
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
@@ -142,6 +143,7 @@ def read_desired(
     served: Snapshot = _NOTHING,
     failed: Mapping[str, str] | None = None,
     followed: Callable[[Service], Upstream] = lambda service: service.upstream(()),
+    again: bool = False,
 ) -> Desired:
     """What is to be served for ``settings`` and ``state``.  Never fails: of a part of the state
     that cannot be read, what is served stays, and ``failed`` of the result says why.
@@ -155,9 +157,10 @@ def read_desired(
 
     ``served`` is the present configuration, ``held`` the state that it was made from, and
     ``failed`` the parts of that state that could not be read.  ``followed`` makes the upstream of a
-    service.
+    service.  ``again``: upstreams and services that could not be read are read again, for there may
+    be something else in files that they name.
     """
-    reader = _StateReader(held or StoredState(), served, failed or {}, plugins)
+    reader = _StateReader(held or StoredState(), served, failed or {}, plugins, again)
     upstreams = {
         name: reader.kept_upstream(upstream)
         for name, upstream in settings.first_upstreams.items()
@@ -197,7 +200,7 @@ def read_desired(
         settings.default_upstream,
         hooks,
         values,
-        served if certificates is served.certificates else served.with_certificates(certificates),
+        reader.certified(state, certificates),
         reader.failed,
     )
 
@@ -250,7 +253,9 @@ class _StateReader:
         served: Snapshot,
         known_failed: Mapping[str, str],
         plugins: Plugins | None,
+        again: bool = False,
     ) -> None:
+        self._again = again
         self._held = held
         self._served = served
         self._known_failed = known_failed
@@ -291,7 +296,8 @@ class _StateReader:
         where = f"upstreams.{name}"
         known = self.served_upstream(name)
         parse = partial(self._parse_upstream, name, where)
-        return self._read(where, value, self._held.upstreams.get(name), known, parse)
+        held = self._held.upstreams.get(name)
+        return self._read(where, value, held, known, parse, self._again)
 
     def _parse_upstream(self, name: str, where: str, value: object) -> Upstream:
         # Somebody else who writes to the store may know more keys than this version.
@@ -300,7 +306,7 @@ class _StateReader:
     def kept_upstream(self, upstream: Upstream) -> Upstream:
         """The upstream that is served, if it is equal; else this one."""
         known = self._served.upstreams.get(upstream.name)
-        if known is not None and known.digest == upstream.digest:
+        if known is not None and known.same_as(upstream):
             return known
         return upstream.following(known)
 
@@ -369,7 +375,7 @@ class _StateReader:
                 # One that is not served may only have been left out: it is read again.
                 held = None if known is None else self._held.services.get(name)
                 parse = partial(self._parse_service, name, where)
-                service = self._read(where, value, held, known, parse)
+                service = self._read(where, value, held, known, parse, self._again)
                 if service is not None:
                     services[name] = service
         return services
@@ -380,7 +386,7 @@ class _StateReader:
     def _kept_service(self, service: Service) -> Service:
         """The service that is known, if it is equal; else this one."""
         known = self._served.services.get(service.name)
-        return service if known is None or known.digest != service.digest else known
+        return service if known is None or not known.same_as(service) else known
 
     def read_certificates(self, state: StoredState) -> Mapping[str, Pair]:
         """The certificates of a state.  If none differs, it is the mapping that is served."""
@@ -405,6 +411,15 @@ class _StateReader:
             if pair is not None:
                 found[name] = pair
         return same_or(known, found)
+
+    def certified(self, state: StoredState, certificates: Mapping[str, Pair]) -> Snapshot:
+        """What is served, with these certificates and with what CAs are to be answered."""
+        found = self._served
+        if certificates is not found.certificates:
+            found = found.with_certificates(certificates)
+        challenges, failed = read_challenges(state.acme, found.challenges)
+        self.failed.update((f"acme.{name}", f"acme.{name}: {why}") for name, why in failed.items())
+        return found if challenges is found.challenges else found.with_challenges(challenges)
 
     def leave_out(self, section: str, name: str, other: str) -> None:
         """Note that a name cannot have its value in this section, for it is something else."""

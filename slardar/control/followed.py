@@ -64,7 +64,7 @@ class FollowedServices:
             if levels is None:
                 levels = levels_of(known, before.each_server)
         upstream = service.upstream(levels or ())
-        return upstream if known is None or known.digest != upstream.digest else known
+        return upstream if known is None or not known.same_as(upstream) else known
 
     def _changed(self, names: Collection[str]) -> None:
         """Called when these services may have other servers."""

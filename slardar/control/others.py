@@ -20,6 +20,7 @@ _KINDS: Mapping[str, Kind] = {
     "services": "service",
     "hooks": "hook",
     "settings": "setting",
+    "acme": "acme",
     "certificates": "certificate",
 }
 

@@ -60,6 +60,9 @@ class Contact(ChannelProtocol):
     def give_up(self, seconds: float) -> None:
         """There was no result for so long."""
         channel = self.channel
+        if channel is not None and channel.shaking:
+            self._end(failed(f"TLS: handshake timed out after {seconds:g} s"))
+            return
         is_there = channel is not None and not channel.connecting
         what = "answer" if is_there else "connection"
         self._end(failed(f"no {what} within {seconds:g} s"))
@@ -86,7 +89,7 @@ class Contact(ChannelProtocol):
         self._go_on(channel, "ended")
 
     def lost(self, channel: ChannelBase, message: str) -> None:
-        if channel.connecting:
+        if channel.connecting or channel.shaking or message.startswith("TLS: "):
             self._end(failed(message))
         else:
             self._go_on(channel, "ended")

@@ -10,13 +10,16 @@ What results mean is decided in :mod:`slardar.health.heartbeats`.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Any
 
+from msgspec import structs
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,13 +28,17 @@ from slardar.dataplane.contact import Connect, HeartbeatOwner, HeartbeatRun, Sho
 from slardar.dataplane.descriptors import descriptor_limit
 from slardar.dataplane.pool import literal_address
 from slardar.dataplane.probe_channel import ProbePoller
+from slardar.dataplane.server_terms import ServerContexts, ServerTerms
 from slardar.errors import one_line
 from slardar.health.heartbeats import Beats, places_to_check
 from slardar.health.probes.base import Probe, Result, failed
 from slardar.health.shared import Place
 from slardar.health.verdicts import Heartbeat, by_upstream
+from slardar.http1.interfaces import ChannelBase
 from slardar.http1.proxy_header import LOCAL
+from slardar.model.names import normal_host
 from slardar.model.server import ProbeOptions, Upstream
+from slardar.model.tls import ServerTls
 
 __all__ = ["Heartbeats", "ProbeFinder", "connections_at_most"]
 
@@ -58,6 +65,9 @@ _MOST = 4096
 #: So many are allowed in any case.
 _FEWEST = 16
 
+#: The host in a request's header, without port.
+_HOST = re.compile(rb"\r\nhost:[ \t]*([-._0-9a-z]+)", re.IGNORECASE)
+
 _log = Logger("slardar.heartbeats")
 
 
@@ -70,7 +80,7 @@ def connections_at_most() -> int:
 class _Watch(HeartbeatOwner):
     """One server of one upstream that gets heartbeats."""
 
-    __slots__ = ("group", "literal", "part", "place", "run", "ticket")
+    __slots__ = ("group", "literal", "part", "place", "run", "terms", "ticket")
 
     def __init__(self, group: _Group, place: Place) -> None:
         self.group = group
@@ -80,6 +90,8 @@ class _Watch(HeartbeatOwner):
         #: Its place in the interval, from 0 to 1.
         name = f"{group.name} {place[0]} {place[1]}".encode()
         self.part = int.from_bytes(blake2b(name, digest_size=8).digest(), "big") / 2.0**64
+        #: How a connection begins TLS; ``None``: it does not.
+        self.terms: ServerTerms | None = None
         #: The heartbeat under way.
         self.run: HeartbeatRun | None = None
         #: Which of its entries in the plan is valid.
@@ -142,9 +154,10 @@ class Heartbeats:
 
     ``addresses(name)`` gives the addresses of a server's name.  ``tell(verdicts)`` is called
     with :class:`slardar.health.verdicts.Heartbeat` objects when there is something new of
-    servers; those of one turn come together.  ``connect`` makes connections, on a poller of
-    its own by default.  ``wall`` gives epoch seconds.  ``hint(upstream, host, port, value)`` is
-    called with what a server has said in ``X-Slardar-Hint``.
+    servers; those of one turn come together.  ``connect`` makes connections, and
+    ``connect_sealed`` those over TLS, on a poller of its own by default.  ``wall`` gives epoch
+    seconds.  ``hint(upstream, host, port, value)`` is called with what a server has said in
+    ``X-Slardar-Hint``.  ``contexts`` are for TLS.
     """
 
     def __init__(
@@ -157,8 +170,11 @@ class Heartbeats:
         connect: Connect | None = None,
         wall: Callable[[], float] = time.time,
         hint: Callable[[str, str, int, str], None] | None = None,
+        contexts: ServerContexts | None = None,
+        connect_sealed: Callable[..., ChannelBase] | None = None,
     ) -> None:
         self._reactor = reactor
+        self._contexts = contexts or ServerContexts(reactor)
         self._hint = hint
         self._settings = settings
         self._find_probe = find_probe
@@ -166,6 +182,7 @@ class Heartbeats:
         self._tell = tell
         self._poller = ProbePoller(reactor)
         self._connect: Connect = connect or self._poller.connect
+        self._connect_sealed = connect_sealed or self._poller.connect_sealed
         self._wall = wall
         self._upstreams: Mapping[str, Upstream] = {}
         self._groups: dict[str, _Group] = {}
@@ -311,19 +328,50 @@ class Heartbeats:
         group.probe, group.options, group.interval = probe, upstream.probe, interval
         group.header = header
         group.is_logged = False
+        secured = self._secured(upstream)
         new: list[_Watch] = []
         for place in places:
             watch = group.watches.get(place)
             if watch is None:
                 watch = group.watches[place] = _Watch(group, place)
+                self._set_tls(watch, secured.get(place))
                 new.append(watch)
-            elif other_probe:
+            elif self._set_tls(watch, secured.get(place)) or other_probe:
                 # What the former probe finds out counts no more.
                 self._forget(watch)
                 new.append(watch)
             elif other_interval and watch.run is None and self._runs:
                 self._put(watch, self._next_due(watch))
         return new
+
+    def _secured(self, upstream: Upstream) -> dict[Place, tuple[ServerTls, bool]]:
+        """How servers that are spoken to over TLS are, and whether the names in their
+        certificates are verified: a heartbeat has no Host that would be the name."""
+        if upstream.tls is None and not upstream.server_tls:
+            return {}
+        name = _own_name(upstream)
+        found: dict[Place, tuple[ServerTls, bool]] = {}
+        for server in upstream.servers:
+            tls = upstream.tls_of(server)
+            if tls is not None:
+                if not tls.server_name:
+                    tls = structs.replace(tls, server_name=name)
+                checks_name = tls.server_name != ""
+                self._contexts.prepare([tls], checks_name)
+                found[server.host, server.port] = (tls, checks_name)
+        return found
+
+    def _set_tls(self, watch: _Watch, secured: tuple[ServerTls, bool] | None) -> bool:
+        """Connections of ``watch`` begin like this; True if they began otherwise before."""
+        terms = watch.terms
+        if secured is None:
+            watch.terms = None
+            return terms is not None
+        tls, checks_name = secured
+        if terms is not None and terms.tls == tls:
+            return False
+        watch.terms = ServerTerms(self._contexts, tls, *watch.place, checks_name)
+        return True
 
     def _forget(self, watch: _Watch) -> None:
         """No heartbeat under way or planned counts any more."""
@@ -408,9 +456,16 @@ class Heartbeats:
             if not addresses:
                 self._ended(watch, failed("its name has no address"))
                 return
-        run = watch.run = HeartbeatRun(watch, group.header)
+        connect, header, terms = self._connect, group.header, watch.terms
+        if terms is not None:
+            if not terms.is_ready:
+                self._put(watch, self._reactor.seconds() + _AGAIN)
+                return
+            # The header comes before TLS.
+            connect, header = partial(self._connect_sealed, terms, header), b""
+        run = watch.run = HeartbeatRun(watch, header)
         try:
-            run.begin(self._connect, group.probe, addresses, watch.place[1])
+            run.begin(connect, group.probe, addresses, watch.place[1])
         except Shortage:
             # It says nothing of the server.
             watch.run = None
@@ -473,3 +528,16 @@ class Heartbeats:
                 verdicts.append(beat.verdict(name))
         if verdicts:
             self._tell(verdicts)
+
+
+def _own_name(upstream: Upstream) -> str:
+    """The name that most requests to an upstream have as their Host: that of ``http_opts.query``,
+    else the upstream's own, if a Host leads to it by this name; else empty."""
+    query = upstream.probe.http_query
+    if query is not None:
+        found = _HOST.search(query)
+        if found is not None:
+            return found[1].decode("latin-1").lower()
+    if not upstream.public or upstream.name.startswith("*."):
+        return ""
+    return normal_host(upstream.name) or ""

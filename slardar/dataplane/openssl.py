@@ -1,4 +1,4 @@
-"""What Python's ``ssl`` has no call for: keys of session tickets, staples of OCSP, and groups.
+"""What Python's ``ssl`` has no call for: groups, keys of session tickets, and staples of OCSP.
 
 OpenSSL's own functions are called through ctypes.  A wrong call could end the process, so each
 assumption is proved before it is relied on:
@@ -35,7 +35,7 @@ from itertools import count
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-__all__ = ["KEYS_SIZE", "NAME_SIZE", "NoOpenSslError", "OpenSsl", "Staples", "openssl"]
+__all__ = ["GROUPS", "KEYS_SIZE", "NAME_SIZE", "NoOpenSslError", "OpenSsl", "Staples", "openssl"]
 
 #: Bytes of a set of keys: the name that tickets begin with, a key for HMAC-SHA-256 and one
 #: for AES-256.
@@ -49,20 +49,18 @@ _SET_STATUS_CB: Final = 63
 _SET_STATUS_CB_ARG: Final = 64
 _SET_STATUS_TYPE: Final = 65
 _SET_STATUS_RESPONSE: Final = 71
-_SET_GROUPS: Final = 92
+_SET_GROUPS_LIST: Final = 92
 _CACHE_OFF: Final = 0
 _SENT: Final = 0
 _NOT_SENT: Final = 3
 _OCSP: Final = 1
 
-#: The groups for keys that Mozilla recommends (server-side TLS 5.7).  OpenSSL's own list of TLS 1.3
-#: has ffdhe8192, with which a client that calculates nothing itself takes 0.15 s of a worker's
-#: time (measured; CVE-2022-40735).
-_GROUPS: bytes = b"X25519:P-256:P-384"
-if ssl.OPENSSL_VERSION_INFO >= (3, 3):
-    # One that also quantum computers do not break; OpenSSL has it since 3.5, and knows since 3.3
-    # the sign for groups that it need not know.
-    _GROUPS = b"?X25519MLKEM768:" + _GROUPS
+#: The groups for keys that Mozilla recommends (server-side TLS 5.7); one that this OpenSSL
+#: does not know is left out.  OpenSSL's own list of TLS 1.3 has ffdhe8192, with which a client
+#: that calculates nothing itself takes 0.15 s of a worker's time (measured; CVE-2022-40735).
+GROUPS: Final = (
+    b"?X25519MLKEM768:" if ssl.OPENSSL_VERSION_INFO >= (3, 3) else b""
+) + b"X25519:P-256:P-384"
 
 #: Bytes at the beginning of a context among which the address of its methods is.
 _BEGINNING: Final = 64
@@ -161,6 +159,12 @@ class OpenSsl:
             os.close(reader)
             os.close(writer)
 
+    def set_groups(self, pointer: int, groups: bytes = GROUPS) -> None:
+        """Let a context use keys of these groups, and no others.  ``pointer`` is of
+        :meth:`pointer`."""
+        if self._ctx_ctrl(pointer, _SET_GROUPS_LIST, 0, groups) != 1:
+            raise NoOpenSslError("OpenSSL does not know the groups")
+
     def set_ticket_keys(self, pointer: int, keys: bytes) -> None:
         """Let a context make tickets with these keys, and open those that were made with them,
         and no others.  ``pointer`` is of :meth:`pointer`."""
@@ -172,12 +176,6 @@ class OpenSsl:
     def keep_no_sessions(self, pointer: int) -> None:
         """Let a context keep no sessions by their ids."""
         self._ctx_ctrl(pointer, _SET_SESS_CACHE_MODE, _CACHE_OFF, None)
-
-    def limit_groups(self, pointer: int, groups: bytes = _GROUPS) -> None:
-        """Let a context use none but these groups for keys; the default are quick and safe
-        ones."""
-        if self._ctx_ctrl(pointer, _SET_GROUPS, 0, groups) != 1:
-            raise NoOpenSslError("OpenSSL does not take the groups for keys")
 
     def staple(self, pointer: int, staples: Staples) -> None:
         """Let a context send the answers in ``staples``, for as long as that is kept."""

@@ -10,7 +10,10 @@ from typing import Final
 
 from slardar.dataplane.plain_channel import ChannelFactory, PlainChannel
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.server_channel import ServerChannel
+from slardar.dataplane.server_terms import ServerContexts, ServerTerms
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, PoolBase
+from slardar.model.tls import ServerTls
 
 __all__ = ["Pool", "begin_connect", "is_literal", "is_shortage", "literal_address"]
 
@@ -45,7 +48,10 @@ class Pool(PoolBase):
     which tells a client.  Such a connection is used again for requests with the same header
     only, as in HAProxy: those that came over the same connection of the same client.
 
-    ``make_channel`` makes the channels of new connections.
+    With :meth:`set_tls` connections are made over TLS.  One is used again for the name alone for
+    which the server has shown its certificate.
+
+    ``make_channel`` makes the channels of new connections without TLS.
     """
 
     __slots__ = (
@@ -58,9 +64,11 @@ class Pool(PoolBase):
         "_poller",
         "_preferred",
         "_several",
+        "_terms",
         "_turn",
         "addresses",
         "closed",
+        "host",
         "idle",
         "limit",
         "port",
@@ -78,6 +86,7 @@ class Pool(PoolBase):
         super().__init__()
         self._poller = poller
         self._make_channel: ChannelFactory = make_channel
+        self.host = host
         self.port = port
         #: Addresses of the server, as ``(family, address)``; empty until its name is
         #: resolved.
@@ -85,7 +94,9 @@ class Pool(PoolBase):
         self._several: bool = False
         #: The version of the PROXY protocol header; 0: there is none.
         self.proxy_protocol: int = 0
-        #: One address, and no header: any idle connection serves any request.
+        #: How connections begin TLS; ``None``: they do not.
+        self._terms: ServerTerms | None = None
+        #: One address, no header, and one name at most: any idle connection serves any request.
         self._is_plain: bool = True
         #: How many requests have taken their turn at several addresses.
         self._turn: int = 0
@@ -126,10 +137,14 @@ class Pool(PoolBase):
     def _acquire_fitting(
         self, protocol: ChannelProtocol, fresh: bool, check: bool
     ) -> ChannelBase | None:
-        """A channel to the address whose turn it is, with the header of this protocol."""
+        """A channel to the address whose turn it is, with the header and the name of this
+        protocol."""
         self.shortage = ""
-        version = self.proxy_protocol
+        version, terms = self.proxy_protocol, self._terms
         header = protocol.proxy_header(version) if version else b""
+        name = ""
+        if terms is not None:
+            name = terms.name or protocol.server_name() or terms.host
         for _ in range(len(self.addresses)):
             address = self._next_address()
             if not fresh:
@@ -137,6 +152,8 @@ class Pool(PoolBase):
                 # From the newest on.
                 for channel in self.idle[::-1]:
                     if channel.mark != mark or channel.introduced != header:
+                        continue
+                    if channel.name != name:
                         continue
                     self.idle.remove(channel)
                     if channel.arriving or (check and not channel.is_quiet()):
@@ -146,9 +163,10 @@ class Pool(PoolBase):
                     return channel
             made = self._connect(protocol, address)
             if made is not None or self.shortage:
-                if made is not None and version:
-                    made.introduced = header
-                    made.protocol = _Introduction(protocol)
+                if made is not None:
+                    made.introduced, made.name = header, name
+                    if version and terms is None:
+                        made.protocol = _Introduction(protocol)
                 return made
             # Such as an IPv6 address on a machine without IPv6.
             self._avoid(address)
@@ -176,11 +194,11 @@ class Pool(PoolBase):
             channel.close()
             return
         if len(self.idle) >= self.limit:
-            if not self.proxy_protocol or not self.limit:
+            if not (channel.introduced or self._is_by_name()) or not self.limit:
                 channel.close()
                 return
-            # The oldest one's client may be gone; any other channel here is not for the client
-            # of this one.
+            # The oldest one's client may be gone, or nobody asks for its name any more; any other
+            # channel here may not be for the next request of this one's client.
             self.idle.pop(0).close()
         channel.protocol = self
         channel.eager = False
@@ -212,7 +230,7 @@ class Pool(PoolBase):
             marks[address] = mark
         self.addresses, self._marks = addresses, marks
         self._several = len(addresses) > 1
-        self._is_plain = not self._several and not self.proxy_protocol
+        self._look_whether_plain()
         self._preferred = _of_first_family(addresses)
         self._turn = 0
         for address in [one for one in self._avoided if one not in marks]:
@@ -233,7 +251,30 @@ class Pool(PoolBase):
         if version == self.proxy_protocol:
             return
         self.proxy_protocol = version
-        self._is_plain = not self._several and not version
+        self._begin_anew()
+
+    def set_tls(self, tls: ServerTls | None, contexts: ServerContexts) -> None:
+        """Make connections over TLS with these settings from now on; ``None``: in the clear.
+
+        With other settings before, idle connections are closed now, and busy ones once they are
+        released.
+        """
+        terms = self._terms
+        if tls == (None if terms is None else terms.tls):
+            return
+        self._terms = None if tls is None else ServerTerms(contexts, tls, self.host, self.port)
+        self._begin_anew()
+
+    def _look_whether_plain(self) -> None:
+        self._is_plain = not (self._several or self.proxy_protocol or self._is_by_name())
+
+    def _is_by_name(self) -> bool:
+        """Whether connections are for requests with one name each."""
+        return self._terms is not None and not self._terms.name
+
+    def _begin_anew(self) -> None:
+        """None of the connections that there are is to be used again."""
+        self._look_whether_plain()
         for address in self._marks:
             self._mark += 1
             self._marks[address] = self._mark
@@ -268,7 +309,12 @@ class Pool(PoolBase):
             if is_shortage(error):
                 self.shortage = os.strerror(error.errno or 0)
             return None
-        channel = self._make_channel(self._poller, sock, protocol, True)
+        terms = self._terms
+        channel: ChannelBase
+        if terms is None:
+            channel = self._make_channel(self._poller, sock, protocol, True)
+        else:
+            channel = ServerChannel(self._poller, sock, protocol, terms)
         channel.mark = self._marks[to]
         channel.bulk = True
         return channel

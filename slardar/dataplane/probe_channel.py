@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import select
 import socket
+import ssl
 import time
 from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Final, final
 
+from mypy_extensions import mypyc_attr
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import classImplements
@@ -22,9 +24,11 @@ from zope.interface import classImplements
 from slardar.dataplane.channel import reset_when_closed
 from slardar.dataplane.failurelog import BugLog
 from slardar.dataplane.pool import begin_connect
+from slardar.dataplane.sealed_channel import reason_of
+from slardar.dataplane.server_terms import ServerTerms, failure, is_record
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol
 
-__all__ = ["ProbeChannel", "ProbePoller"]
+__all__ = ["ProbeChannel", "ProbePoller", "SealedProbeChannel"]
 
 #: Seconds between two looks.
 PAUSE: Final = 0.005
@@ -42,7 +46,7 @@ _BROKEN: Final = EPOLLERR | EPOLLHUP
 _ENDED: Final = EPOLLERR | EPOLLHUP | EPOLLRDHUP
 
 
-@final
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ProbeChannel(ChannelBase):
     """A connection on which a probe asks.  It has no deadline."""
 
@@ -106,7 +110,7 @@ class ProbeChannel(ChannelBase):
                     self._lose(os.strerror(error))
                     return
             self.connecting = False
-            self.protocol.connected(self)
+            self._reached()
         elif self._out and not events & _BROKEN:
             self._send_on()
         if not self.closed and events & (EPOLLIN | _ENDED):
@@ -131,10 +135,9 @@ class ProbeChannel(ChannelBase):
             self._lose(error.strerror or "connection lost")
             return
         if not data:
-            self.at_end = True
-            self.protocol.ended(self)
+            self._ended()
             return
-        self.protocol.received(self, data)
+        self._received(data)
         if not self.closed and (len(data) == _READ_SIZE or events & _ENDED):
             # More may be there, or the end behind the data, which was told already.
             self._poller.tell_again(self)
@@ -142,6 +145,137 @@ class ProbeChannel(ChannelBase):
     def _lose(self, message: str) -> None:
         self.protocol.lost(self, message)
         self.close()
+
+    # What happens on the connection.
+
+    def _reached(self) -> None:
+        """The connection is there."""
+        self.protocol.connected(self)
+
+    def _received(self, data: bytes) -> None:
+        self.protocol.received(self, data)
+
+    def _ended(self) -> None:
+        self.at_end = True
+        self.protocol.ended(self)
+
+
+@final
+class SealedProbeChannel(ProbeChannel):
+    """A connection on which a probe asks over TLS.  The probe is told that it is connected once
+    the handshake has succeeded.  ``header`` is sent before the handshake."""
+
+    __slots__ = ("_header", "_incoming", "_is_tls", "_outgoing", "_ssl", "_terms")
+
+    def __init__(
+        self,
+        poller: ProbePoller,
+        sock: socket.socket,
+        protocol: ChannelProtocol,
+        terms: ServerTerms,
+        header: bytes,
+    ) -> None:
+        super().__init__(poller, sock, protocol)
+        self._terms = terms
+        self._header = header
+        self._is_tls: bool | None = None
+        self._incoming: Any = None
+        self._outgoing: Any = None
+        self._ssl: Any = None
+
+    def write(self, data: Bytes) -> bool:
+        """See the base."""
+        try:
+            self._ssl.write(data)
+        except OSError:
+            return False  # the next read tells it
+        return super().write(self._outgoing.read())
+
+    def _reached(self) -> None:
+        """See the base."""
+        self.shaking = True
+        if self._header:
+            super().write(self._header)
+        terms = self._terms
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        try:
+            self._ssl = terms.begin(terms.name, self._incoming, self._outgoing)
+        except (OSError, ValueError) as error:
+            self._lose(f"TLS: {error}")
+            return
+        self._shake()
+
+    def _shake(self) -> None:
+        try:
+            self._ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send_waiting()
+            return
+        except OSError as error:
+            self._send_waiting()
+            self._lose(f"TLS: {failure(error, self._is_tls is not False)}")
+            return
+        problem = self._terms.problem(self._ssl)
+        if problem:
+            self._lose(f"TLS: {problem}")
+            return
+        self.shaking = False
+        self._send_waiting()
+        self.protocol.connected(self)
+        if not self.closed:
+            self._open()
+
+    def _received(self, data: bytes) -> None:
+        """See the base."""
+        if self._is_tls is None:
+            self._is_tls = is_record(data)
+        self._incoming.write(data)
+        if self.shaking:
+            self._shake()
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        """Tell what is in the records that are complete."""
+        while not (self.closed or self.at_end):
+            try:
+                data: bytes = self._ssl.read(_READ_SIZE)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except OSError as error:
+                self._lose(f"TLS: {reason_of(error)}")
+                return
+            if data:
+                self.protocol.received(self, data)
+            else:
+                super()._ended()
+        if not self.closed:
+            self._send_waiting()
+
+    def _ended(self) -> None:
+        """See the base."""
+        if self.shaking:
+            self._lose("TLS: the server closed the connection within the handshake")
+        else:
+            super()._ended()
+
+    def _send_waiting(self) -> None:
+        if self._outgoing.pending:
+            super().write(self._outgoing.read())
+
+    def close(self) -> None:
+        """See the base.  The server is told, where its handshake has succeeded."""
+        if not (self.closed or self.shaking or self.connecting or self._ssl is None):
+            self._terms.keep_session(self._terms.name, self._ssl)
+            try:
+                self._ssl.unwrap()
+            except OSError:
+                pass  # the server has not said so yet
+            self._send_waiting()
+            self._out = b""
+        super().close()
 
 
 @final
@@ -162,6 +296,19 @@ class ProbePoller:
     ) -> ChannelBase:
         """A channel that is being connected.  Raises OSError if that has failed already."""
         return ProbeChannel(self, begin_connect(family, address, port), protocol)
+
+    def connect_sealed(
+        self,
+        terms: ServerTerms,
+        header: bytes,
+        family: int,
+        address: str,
+        port: int,
+        protocol: ChannelProtocol,
+    ) -> ChannelBase:
+        """The same with TLS, and ``header`` before it."""
+        sock = begin_connect(family, address, port)
+        return SealedProbeChannel(self, sock, protocol, terms, header)
 
     def stop(self) -> None:
         """Close all channels, and leave the reactor."""

@@ -37,6 +37,7 @@ from slardar.dataplane.reminders import Reminders
 from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
+from slardar.dataplane.server_terms import ServerContexts
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.dataplane.upstreams import Upstreams
@@ -147,6 +148,7 @@ class DataPlane(Router):
         self._health = ServerHealth(
             live, poller.clock, reactor.seconds, on_health, on_extra or self._note_extra, publish
         )
+        contexts = ServerContexts(reactor)
         self._upstreams = Upstreams(
             reactor,
             self,
@@ -156,6 +158,7 @@ class DataPlane(Router):
             self._resolver,
             self._health,
             settings.timeouts,
+            contexts,
         )
         self.balancer_errors = self._upstreams.balancer_errors
         self._tls = TlsContexts()
@@ -176,6 +179,7 @@ class DataPlane(Router):
                 self._resolver.addresses,
                 self.set_checked,
                 hint=self.hint,
+                contexts=contexts,
             )
         self._is_started = False
         self._plane_hooks = PlaneHooks(
@@ -316,12 +320,9 @@ class DataPlane(Router):
         """See :meth:`slardar.http1.interfaces.PlaneBase.has_certificate`."""
         return self._tls.has(host)
 
-    def https_place(self, downstream: Downstream, request: Request) -> bytes:
+    def https_place(self, request: Request, came_to: int) -> bytes:
         """See :meth:`slardar.http1.interfaces.PlaneBase.https_place`."""
-        if not self._tls.has(request.host):
-            return b""
-        ports = self._clients.tls_ports
-        return https_url(request, downstream.ends().local_port, ports, self._https_port)
+        return https_url(request, came_to, self._clients.tls_ports, self._https_port)
 
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""
@@ -462,6 +463,10 @@ class DataPlane(Router):
         """What the metrics show of the present; see :class:`slardar.interfaces.IPlane`."""
         dropped = self.observers.statistics()["access_log_dropped"]
         return Facts(*self.present(), {"alive": 1}, 0, dropped, self._health.present)
+
+    def time_servers(self, seconds: float) -> None:
+        """Time each server's replies; see :class:`slardar.interfaces.IPlane`."""
+        self.observers.counting.timed_until = self.clock.now + seconds
 
     def metrics(self) -> Iterator[str]:
         """What this process alone has counted (:func:`slardar.observers.exposition.scrape`)."""

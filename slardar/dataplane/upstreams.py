@@ -21,6 +21,7 @@ from slardar.dataplane.pool import Pool, is_literal
 from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.server_health import ServerHealth
+from slardar.dataplane.server_terms import ServerContexts
 from slardar.http1.interfaces import ChannelBase, Downstream, HookedRequest, SelectionBase, Step
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer
@@ -89,7 +90,7 @@ class Upstreams:
     that are configured.
 
     ``make_balancer(mode)`` gives the factory of a balancer by its name.  ``timeouts``
-    are what upstreams leave to the settings.
+    are what upstreams leave to the settings.  ``contexts`` are for TLS to servers.
     """
 
     def __init__(
@@ -102,7 +103,9 @@ class Upstreams:
         resolver: Names,
         health: ServerHealth,
         timeouts: Timeouts,
+        contexts: ServerContexts,
     ) -> None:
+        self._contexts = contexts
         self._reactor = reactor
         self._router = router
         self._poller = poller
@@ -169,12 +172,18 @@ class Upstreams:
         of which no server is known yet is used as soon as one is.
         """
         before, self._known = self._known, upstreams
+        for name in changed:
+            upstream = upstreams.get(name)
+            if upstream is not None and (upstream.tls is not None or upstream.server_tls):
+                self._contexts.prepare(upstream.all_tls)
         self.balancer_errors.forget(changed)
         self._unservable.difference_update(changed)
         for name in changed:
             self._forget(name, before.get(name), upstreams.get(name))
         waiting = [self._install(selection) for selection in made]
         await self._wait_for_names([one for one in waiting if one is not None])
+        # No request is to wait for them.
+        await self._contexts.loaded()
 
     def first_use(self, name: str) -> Selection | None:
         """The selection of an upstream that was not asked for before; ``None`` if there is
@@ -299,6 +308,7 @@ class Upstreams:
                     lookup.addCallback(self._looked_up, name, key, pool)
             peer.pool = pool
             pool.set_proxy_protocol(upstream.proxy_protocol)
+            pool.set_tls(upstream.tls_of(peer.config), self._contexts)
             # Draining: requests under way finish, no connection is kept.
             pool.set_limit(upstream.keepalive if key in up else 0)
         if not any(peer.pool.pending for peer in selection.peers):

@@ -23,6 +23,9 @@ from typing import Final
 from slardar.http1.framing import ChunkedDecoder, are_tiny
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.interfaces import (
+    NAMED,
+    REFUSED,
+    UNSAID,
     Bytes,
     ChannelBase,
     ChannelProtocol,
@@ -129,6 +132,7 @@ class Attempt(ChannelProtocol):
         "_state",
         "_until",
         "addresses",
+        "blameless",
         "channel",
         "connecting",
         "mark",
@@ -137,6 +141,7 @@ class Attempt(ChannelProtocol):
         "reply",
         "sent",
         "started",
+        "unsealed",
     )
 
     def __init__(
@@ -152,6 +157,10 @@ class Attempt(ChannelProtocol):
         self.mark = 0
         #: The connection carried another request before; never with ``fresh``.
         self._reused = not fresh
+        #: The handshake of TLS has failed; and it has for the name alone that the client chose,
+        #: which says nothing of the server.
+        self.unsealed = False
+        self.blameless = False
         #: A byte of the request was handed to the kernel.
         self.sent = False
         #: The client takes no more, so the server is not read from.
@@ -264,6 +273,10 @@ class Attempt(ChannelProtocol):
         owner = self._owner
         return header_of(version, owner.downstream.ends(), owner.request.address)
 
+    def server_name(self) -> str:
+        """See the base."""
+        return self._owner.request.host
+
     def connected(self, channel: ChannelBase) -> None:
         """The new connection is there."""
         if self.note is not None:
@@ -327,6 +340,8 @@ class Attempt(ChannelProtocol):
 
     def drained(self, channel: ChannelBase) -> None:
         """What was written to the server is on its way; it takes more."""
+        if self.connecting:
+            return
         channel.deadline = self._deadline(channel)
         if not self._owner.body_ended:
             self._owner.downstream.resume_body()
@@ -356,6 +371,9 @@ class Attempt(ChannelProtocol):
     def ended(self, channel: ChannelBase) -> None:
         """The server has closed its side."""
         if self._state == _CLOSE:
+            if channel.fault == UNSAID:
+                self._fail(ERROR, "TLS: the server closed the connection without saying so")
+                return
             self._reply_complete(channel, [])
         elif self._state == _HEAD and self._buffer is None:
             self._fail(ERROR, "the server closed the connection without a reply")
@@ -364,6 +382,14 @@ class Attempt(ChannelProtocol):
 
     def lost(self, channel: ChannelBase, message: str) -> None:
         """The connection broke, or could not be made."""
+        if channel.shaking:
+            owner = self._owner
+            self.unsealed = True
+            # A name that is not that of the upstream may be any text of a stranger.
+            self.blameless = channel.fault == NAMED and owner.request.host != owner.selection.name
+        elif channel.fault == REFUSED:
+            self.unsealed = self.connecting = True
+            self.sent = False
         self._fail(CONNECT if self.connecting else ERROR, message)
 
     def late(self, channel: ChannelBase) -> None:
@@ -379,7 +405,10 @@ class Attempt(ChannelProtocol):
                 # The client has sent more of the body, and so has put the deadline off.
                 channel.deadline = min(self._until, owner.ends)
                 return
-        if self.connecting:
+        if channel.shaking:
+            self.unsealed = True
+            self._fail(TIMEOUT, "TLS: handshake timed out")
+        elif self.connecting:
             self._fail(TIMEOUT, "the server did not accept the connection in time")
         elif channel.congested:
             self._fail(TIMEOUT, "the server did not take the request in time")

@@ -34,7 +34,7 @@ from slardar.http1.interfaces import (
     Reminder,
     SelectionBase,
 )
-from slardar.http1.record import BY_SERVER, DEADLINE, HEDGED, STALE
+from slardar.http1.record import BY_SERVER, DEADLINE, HEDGED, STALE, TLS
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.retry import CONNECT, IDEMPOTENT, STATUS, TIMEOUT, may_retry
@@ -552,10 +552,10 @@ class Exchange(AttemptOwner):
         self._count_failure(attempt, kind, message)
         if self._rival is not None:
             # The other attempt goes on.
-            self._attempt_over(attempt, True, 0)
+            self._attempt_over(attempt, not attempt.blameless, 0)
             return
         may_try_again = self._may_try_again(attempt, kind)
-        self._attempt_over(attempt, True, 0)
+        self._attempt_over(attempt, not attempt.blameless, 0)
         status = 504 if kind == TIMEOUT else 502
         if may_try_again:
             self._try_next(status, message, attempt.sent)
@@ -588,8 +588,10 @@ class Exchange(AttemptOwner):
 
     def _count_failure(self, attempt: Attempt, kind: str, message: str) -> None:
         if attempt.note is not None:
-            attempt.note.failure, attempt.note.error = kind, message
-        self.selection.failed(attempt.peer, message)
+            attempt.note.failure = TLS if attempt.unsealed else kind
+            attempt.note.error = message
+        if not attempt.blameless:
+            self.selection.failed(attempt.peer, message)
 
     def _may_try_again(self, attempt: Attempt, kind: str, status: int = 0) -> bool:
         selection = self.selection

@@ -15,7 +15,7 @@ implements one derives from it, compiled or not.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from mypy_extensions import mypyc_attr
 
@@ -34,6 +34,9 @@ from slardar.model.live import Peer, UpstreamLive, Waiters
 from slardar.model.networks import Networks
 
 __all__ = [
+    "NAMED",
+    "REFUSED",
+    "UNSAID",
     "Bytes",
     "ChannelBase",
     "ChannelProtocol",
@@ -54,6 +57,15 @@ __all__ = [
     "request_ended",
 ]
 
+
+#: What may be said of the TLS of a server's channel that is over (``ChannelBase.fault``).  The
+#: handshake has failed, and the failure may be only that of the name, which the client has chosen.
+NAMED: Final = 1
+#: The server has refused the certificate that it was shown, or that there was none.  It may say
+#: so after the request was sent, of which it has read nothing.
+REFUSED: Final = 2
+#: The server has ended the connection, and not TLS before: somebody between may have cut it.
+UNSAID: Final = 3
 
 #: What is sent and received.
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -110,6 +122,11 @@ class ChannelProtocol:
         protocol, as the server is told of the client."""
         raise NotImplementedError
 
+    def server_name(self) -> str:
+        """The name that a server's certificate must have, unless the configuration says it: the
+        Host of the request; empty without one."""
+        raise NotImplementedError
+
     def relayed(self, channel: ChannelBase, size: int) -> None:
         """``size`` bytes were moved to another channel; see ``ChannelBase.relay``.
 
@@ -132,11 +149,14 @@ class ChannelBase:
         "deadline",
         "eager",
         "ends",
+        "fault",
         "introduced",
         "mark",
+        "name",
         "protocol",
         "queue",
         "send_timeout",
+        "shaking",
         "tls",
     )
 
@@ -177,6 +197,13 @@ class ChannelBase:
         #: On a server's channel: the PROXY protocol header that it begins with.  It tells a
         #: client, and so the channel is for requests of this client alone.
         self.introduced: bytes = b""
+        #: On a server's channel with TLS: the name for which the server has shown its
+        #: certificate, so that the channel is for requests with this name alone.
+        self.name: str = ""
+        #: The connection is there, and the handshake of TLS under way.
+        self.shaking: bool = False
+        #: :data:`NAMED`, :data:`REFUSED` or :data:`UNSAID`, once it is so; else 0.
+        self.fault: int = 0
 
     def both_ends(self) -> Ends:
         """The two ends of a client's connection, whoever knows them."""
@@ -724,7 +751,7 @@ class PlaneBase:
         #: The networks whose word about the clients of requests is believed.  Another object
         #: when they change: connections look up their peer anew then.
         self.trusted: Networks = Networks()
-        #: Requests without TLS are sent to https where :meth:`https_place` has a place.
+        #: Requests without TLS for a host that has a certificate are sent to https.
         self.redirects: bool = False
         #: The line of Strict-Transport-Security for replies over TLS; empty for none.
         self.hsts: bytes = b""
@@ -798,10 +825,11 @@ class PlaneBase:
         """Whether clients that ask for ``host`` get a certificate that is for it."""
         return False
 
-    def https_place(self, downstream: Downstream, request: Request) -> bytes:
-        """The URL by which a request without TLS is to be sent again with TLS; empty if its
-        host is not served with TLS."""
-        return b""
+    def https_place(self, request: Request, came_to: int) -> bytes:
+        """The URL by which a request without TLS is to be sent again with TLS, if its host has
+        a certificate.  ``came_to`` is the port to which it has come; 0 if another machine
+        has passed it on, which has ports of its own."""
+        raise NotImplementedError
 
     def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
         """A connection of ``listener`` is closed without a reply, before it became a client's.

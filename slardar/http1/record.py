@@ -18,6 +18,7 @@ __all__ = [
     "HEDGED",
     "MAX_SPARES",
     "STALE",
+    "TLS",
     "AttemptRecord",
     "DecisionNote",
     "RequestRecord",
@@ -33,6 +34,9 @@ BY_SLARDAR: Final = "slardar"
 STALE: Final = "stale"
 #: The ``failure`` of an attempt that was given up because the request's deadline had passed.
 DEADLINE: Final = "deadline"
+#: The ``failure`` of an attempt whose handshake of TLS has failed or taken too long: no connection
+#: could be made, as with ``connect`` and ``timeout``.
+TLS: Final = "tls"
 #: The ``failure`` of an attempt that was given up because another server had replied first.
 HEDGED: Final = "hedged"
 
@@ -77,7 +81,7 @@ class AttemptRecord:
         #: The status of the server's reply; 0 if none came.
         self.status: int = 0
         #: The kind of failure (see :mod:`slardar.http1.retry`), :data:`STALE`,
-        #: :data:`DEADLINE` or :data:`HEDGED`; empty if the attempt did not fail.
+        #: :data:`DEADLINE`, :data:`HEDGED` or :data:`TLS`; empty if the attempt did not fail.
         self.failure: str = ""
         #: The failure as a text for people.
         self.error: str = ""

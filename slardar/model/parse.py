@@ -34,10 +34,13 @@ from slardar.model.server import (
     LevelBody,
     ProbeOptions,
     Server,
+    TlsOpts,
     Upstream,
     UpstreamBody,
+    server_key,
 )
 from slardar.model.shown import HIDDEN, unshown
+from slardar.model.tls import ServerTls
 
 __all__ = [
     "Plugins",
@@ -51,6 +54,7 @@ __all__ = [
     "parse_upstream",
     "patch_server",
     "split_host_port",
+    "unread_tls",
 ]
 
 
@@ -68,9 +72,16 @@ class Plugins(Protocol):
         """Raises ConfigError for a probe that does not exist, or for options that it does
         not take."""
 
+    def read_tls(self, options: TlsOpts, where: str) -> ServerTls:
+        """``options`` with what is in their files.  ``where`` is the path of ``tls``.  Raises
+        ConfigError for a file that cannot be read, or that does not fit."""
+
 
 _STATUS = re.compile("[1-5][0-9]{2}")
 _RETRY = re.compile(r"connect|error|timeout|status|non_idempotent|http_[1-5][0-9]{2}")
+#: How a certificate or a key in PEM begins.
+_PEM = "-----BEGIN "
+_MAX_ALPN = 10
 #: The most objects and lists within each other; a person writes five or six.
 _DEPTH = 32
 #: Keys of a server that GET always shows, as lua-resty-checkups does.
@@ -105,10 +116,13 @@ def parse_upstream(
         _find_odd(body, where, _DEPTH + 1, problems)
         raise ConfigError(problems.lines or f"{where}: expected what JSON can hold") from None
     parsed, levels = _read(name, plain, where, problems, plugins, may_be_empty)
+    secured = _Secured(plugins, problems)
+    if parsed is not None:
+        secured.read(parsed, levels, where)
     problems.raise_if_any()
     assert parsed is not None
     assert isinstance(plain, dict)
-    return _upstream(name, parsed, levels, plain, tuple(problems.passed))
+    return _upstream(name, parsed, levels, plain, tuple(problems.passed), secured)
 
 
 def _read(
@@ -216,6 +230,7 @@ def _upstream(
     levels: list[Level],
     source: dict[str, Any],
     unknown: tuple[tuple[UnknownKey, str], ...],
+    secured: _Secured,
 ) -> Upstream:
     """The upstream, which keeps ``source``; its servers get the keys that GET always shows."""
     for server in _written_servers(source):
@@ -259,6 +274,8 @@ def _upstream(
         hedge=body.hedge,
         queue=body.queue,
         proxy_protocol=body.proxy_protocol,
+        tls=secured.tls,
+        server_tls=secured.server_tls,
         public=body.public,
         access_log=body.access_log,
         decisions=body.decisions,
@@ -319,15 +336,15 @@ def _check_servers(servers: tuple[Server, ...], path: str, problems: Problems) -
             problems.add(f"{path}[{index}]", f"{server.key} is named twice")
         else:
             seen.add((host, server.port))
-        if server.tls:
-            problems.add(f"{path}[{index}].tls", "tls to servers is not available yet")
+        if isinstance(server.tls, TlsOpts):
+            check_tls(server.tls, f"{path}[{index}].tls", problems)
 
 
 def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
     # Its type allows any depth.
     _find_odd(body.mode_opts, f"{where}.mode_opts", _DEPTH, problems)
-    if body.tls:
-        problems.add(f"{where}.tls", "tls to servers is not available yet")
+    if isinstance(body.tls, TlsOpts):
+        check_tls(body.tls, f"{where}.tls", problems)
     if body.outlier is not None and 0 < body.outlier.latency <= 1:
         problems.add(
             f"{where}.outlier.latency", f"expected 0 or more than 1, got {body.outlier.latency:g}"
@@ -346,6 +363,104 @@ def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
             problems.add(
                 f"{where}.http_opts.statuses", f"expected an HTTP status, got {shown(status)}"
             )
+
+
+class _Secured:
+    """What an upstream and its servers say of TLS, with what is in the files.
+
+    Without ``plugins`` the files are not read, and nothing of it can be used.
+    """
+
+    def __init__(self, plugins: Plugins | None, problems: Problems) -> None:
+        self._plugins = plugins
+        self._problems = problems
+        self.tls: ServerTls | None = None
+        self.server_tls: dict[str, ServerTls | None] = {}
+
+    def read(self, body: UpstreamBody, levels: list[Level], where: str) -> None:
+        """Read what ``body`` and its servers say; adds every mistake."""
+        if self._problems.lines:
+            # A file may be named by mistake.
+            return
+        self.tls = self._read(body.tls, f"{where}.tls")
+        for path, servers in _lists(body, levels, where):
+            for index, server in enumerate(servers):
+                if server.tls is not None:
+                    key = server_key(normal_host(server.host) or server.host, server.port)
+                    place = f"{path}[{index}].tls"
+                    found = self._read(server.tls, place)
+                    if self.server_tls.setdefault(key, found) != found:
+                        self._problems.add(place, f"{key} has another tls in another level")
+        is_secured = any((self.tls, *self.server_tls.values()))
+        if is_secured and body.enable and body.typ == "mysql":
+            self._problems.add(
+                f"{where}.typ",
+                "expected another one with tls: MySQL begins TLS inside of its own protocol",
+            )
+
+    def _read(self, options: bool | TlsOpts, path: str) -> ServerTls | None:
+        if options is False:
+            return None
+        if options is True:
+            return ServerTls()
+        if self._plugins is not None:
+            try:
+                return self._plugins.read_tls(options, path)
+            except ConfigError as error:
+                self._problems.lines += error.problems
+                return None
+        return unread_tls(options)
+
+
+def _lists(
+    body: UpstreamBody, levels: list[Level], where: str
+) -> Iterator[tuple[str, tuple[Server, ...]]]:
+    """The lists of servers, each with its path."""
+    if body.cluster is None:
+        yield f"{where}.servers", body.servers
+        return
+    for index, level in enumerate(levels):
+        path = f"[{index}]" if level.name is None else f".{level.name}"
+        yield f"{where}.cluster{path}.servers", level.servers
+
+
+def unread_tls(options: TlsOpts) -> ServerTls:
+    """``options`` before their files are read."""
+    ca, cert = options.ca or "", options.cert or ""
+    is_inline = _PEM in ca
+    return ServerTls(
+        options.verify,
+        ca=ca if is_inline else "",
+        server_name=normal_host(options.server_name or "") or "",
+        alpn=options.alpn,
+        ca_file="" if is_inline else ca,
+        cert_file=cert,
+        key_file=options.key or cert,
+    )
+
+
+def check_tls(options: TlsOpts, path: str, problems: Problems) -> None:
+    """Add what is wrong with ``options`` without a look at their files."""
+    for key in ("ca", "cert", "key"):
+        value = getattr(options, key)
+        if value == "" or (value and "\0" in value):
+            problems.add(f"{path}.{key}", "expected the path of a file")
+        elif value and _PEM in value and key != "ca":
+            # What is in it must be in no message.
+            problems.add(f"{path}.{key}", "expected the path of a file, and not what is in it")
+    if options.key is not None and options.cert is None:
+        problems.add(f"{path}.cert", "is missing: the key belongs to a certificate")
+    name = options.server_name
+    if name is not None and normal_host(name) is None:
+        problems.add(f"{path}.server_name", f"expected a DNS name or an address, got {shown(name)}")
+    for index, protocol in enumerate(options.alpn):
+        if not (protocol.isascii() and 0 < len(protocol) <= 255):
+            problems.add(
+                f"{path}.alpn[{index}]",
+                f"expected 1 to 255 ASCII characters, got {shown(protocol)}",
+            )
+    if len(options.alpn) > _MAX_ALPN:
+        problems.add(f"{path}.alpn", f"expected at most {_MAX_ALPN} protocols")
 
 
 def _normal_hosts(level: Level) -> Level:
@@ -475,8 +590,8 @@ def patch_server(
     if not same:
         raise NotFoundError(f"upstream {current.name} has no server {host}:{port}")
     changed = read(Server, {**same[0], **body}, where, problems)
-    if changed is not None and changed.tls:
-        problems.add(f"{where}.tls", "tls to servers is not available yet")
+    if changed is not None and isinstance(changed.tls, TlsOpts):
+        check_tls(changed.tls, f"{where}.tls", problems)
     problems.raise_if_any()
     for server in same:
         server.update(body)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import types
 import typing
 from collections.abc import Container, Mapping
 from functools import lru_cache
@@ -172,7 +173,7 @@ _PLAIN_KEY = re.compile(r"[-*.\w]{1,255}", re.ASCII)
 def _value(kind: Any, value: object, path: str, problems: Problems) -> Any:
     """One value of a field: a structure, a list or an object of values, or a leaf."""
     if value is not None:
-        kind = _without_none(kind)
+        kind = _struct_for(kind, value)
     if _is_struct(kind):
         return read(kind, value, path, problems)
     try:
@@ -211,10 +212,17 @@ def _look_inside(kind: Any, value: object, path: str, problems: Problems) -> Any
     return None
 
 
-def _without_none(kind: Any) -> Any:
-    """The structure that ``kind`` is if it is not ``None``; else ``kind`` itself."""
-    arguments = [one for one in typing.get_args(kind) if one is not type(None)]
-    return arguments[0] if len(arguments) == 1 and _is_struct(arguments[0]) else kind
+def _struct_for(kind: Any, value: object) -> Any:
+    """The structure that ``kind`` is if it is not ``None``, or if ``value`` is an object; else
+    ``kind`` itself."""
+    plain = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    if typing.get_origin(plain) not in (types.UnionType, typing.Union):
+        return kind
+    arguments = [one for one in typing.get_args(plain) if one is not type(None)]
+    structs = [one for one in arguments if _is_struct(one)]
+    if len(structs) == 1 and (len(arguments) == 1 or isinstance(value, Mapping)):
+        return structs[0]
+    return kind
 
 
 def _is_struct(kind: Any) -> bool:

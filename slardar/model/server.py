@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from slardar.model.reader import UnknownKey
+from slardar.model.tls import ALPN_HTTP, ServerTls
 
 __all__ = [
     "Count",
@@ -24,6 +25,7 @@ __all__ = [
     "Seconds",
     "Server",
     "Timeout",
+    "TlsOpts",
     "Upstream",
     "UpstreamBody",
     "server_key",
@@ -52,6 +54,24 @@ Interval = Annotated[
 Text = Annotated[str, Meta(description="a string")]
 
 
+class TlsOpts(Struct, frozen=True, forbid_unknown_fields=True):
+    """How servers are spoken to over TLS."""
+
+    #: Whether the server's certificate is verified.
+    verify: bool = True
+    #: The file with the CAs that are believed, or their certificates in PEM; ``None``: those that
+    #: the system believes.
+    ca: Text | None = None
+    #: The files of the certificate that is shown to servers, and of its key; without ``key`` it is
+    #: in the file of the certificate.
+    cert: Text | None = None
+    key: Text | None = None
+    #: The server's name, which its certificate must have; ``None``: the Host of each request.
+    server_name: Text | None = None
+    #: The protocols that are offered (ALPN).
+    alpn: Annotated[tuple[str, ...], Meta(description="a list of strings")] = (ALPN_HTTP,)
+
+
 class Server(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One server of an upstream."""
 
@@ -71,7 +91,8 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     state: Literal["up", "drain", "down"] = "up"
     #: The most requests under way, per process; 0 is no limit.
     max_conns: Count = 0
-    tls: bool | dict[str, Any] = False
+    #: ``None``: as its upstream says.
+    tls: Annotated[bool | TlsOpts | None, Meta(description="true, false or an object")] = None
 
     @property
     def key(self) -> str:
@@ -146,8 +167,6 @@ class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
 class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
-    #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ()
     #: Keys that belong to something else; the refusal says where they belong.
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("consul_service", "dns_service", "docker_service", "kubernetes_service"),
@@ -196,7 +215,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
         "status",
         "http_502",
     )
-    tls: bool | dict[str, Any] = False
+    #: Whether servers are spoken to over TLS, and how.
+    tls: Annotated[bool | TlsOpts, Meta(description="true, false or an object")] = False
     #: The version of the PROXY protocol header at the beginning of each connection to a server;
     #: 0: there is none.
     proxy_protocol: Annotated[
@@ -279,6 +299,10 @@ class Upstream(Struct, frozen=True):
     hedge: HedgeOpts | None = None
     queue: QueueOpts = QueueOpts()
     proxy_protocol: int = 0
+    #: How servers are spoken to over TLS; ``None``: they are not.
+    tls: ServerTls | None = None
+    #: The same for servers that say it themselves, by their keys.
+    server_tls: Mapping[str, ServerTls | None] = {}
     #: Whether it serves the Host that is its name.
     public: bool = True
     access_log: bool = True
@@ -293,6 +317,24 @@ class Upstream(Struct, frozen=True):
     def servers(self) -> tuple[Server, ...]:
         """Every server, level by level."""
         return tuple(server for level in self.levels for server in level.servers)
+
+    def tls_of(self, server: Server) -> ServerTls | None:
+        """How one of its servers is spoken to over TLS; ``None``: it is not."""
+        own = self.server_tls
+        return own.get(server.key, self.tls) if own else self.tls
+
+    @property
+    def all_tls(self) -> set[ServerTls]:
+        """Every way in which its servers are spoken to over TLS."""
+        return {one for one in (self.tls, *self.server_tls.values()) if one is not None}
+
+    def same_as(self, other: Upstream) -> bool:
+        """Whether both are the same: written alike, with the same in the files of ``tls``."""
+        return (
+            self.digest == other.digest
+            and self.tls == other.tls
+            and self.server_tls == other.server_tls
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

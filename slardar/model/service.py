@@ -11,7 +11,7 @@ import json
 from collections.abc import Container, Mapping
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from slardar.errors import ConfigError
 from slardar.model.consul_query import ConsulQuery, is_agents, is_consul_name, is_consul_text
@@ -26,6 +26,7 @@ from slardar.model.parse import Plugins, copied, known_odd, parse_upstream
 from slardar.model.reader import ANY_KEY, Problems, UnknownKey, is_note, joined, read, shown
 from slardar.model.server import Count, Seconds, Server, Text, Upstream
 from slardar.model.shown import unshown
+from slardar.model.tls import ServerTls
 
 __all__ = [
     "EachServer",
@@ -154,6 +155,8 @@ class Service(Struct, frozen=True):
     keys: Mapping[str, Any]
     #: The keys that every server has.
     each_server: Mapping[str, Any]
+    #: How its servers are spoken to over TLS, with what is in the files.
+    tls: ServerTls | None = None
 
     def upstream(self, levels: Levels) -> Upstream:
         """The upstream with these servers, of which there may be none.
@@ -169,7 +172,12 @@ class Service(Struct, frozen=True):
             servers = {"servers": written[0] if written else []}
         body = {**servers, **self.keys}
         where = f"services.{self.name}"
-        return parse_upstream(self.name, body, where, None, ANY_KEY, may_be_empty=True)
+        upstream = parse_upstream(self.name, body, where, None, ANY_KEY, may_be_empty=True)
+        return upstream if self.tls is None else structs.replace(upstream, tls=self.tls)
+
+    def same_as(self, other: Service) -> bool:
+        """Whether both are the same: written alike, with the same in the files of ``tls``."""
+        return self.digest == other.digest and self.tls == other.tls
 
 
 def parse_service(
@@ -214,8 +222,9 @@ def parse_service(
     if found is not None and found.kubernetes_service is not None:
         _check_kubernetes(found, where, problems)
     rest = {key: value for key, value in body.items() if key not in left_out}
+    tls = None
     try:
-        parse_upstream(name, {"servers": _ANY_SERVER, **rest}, where, plugins, passes)
+        tls = parse_upstream(name, {"servers": _ANY_SERVER, **rest}, where, plugins, passes).tls
     except ConfigError as error:
         problems.lines += error.problems
     problems.raise_if_any()
@@ -238,6 +247,7 @@ def parse_service(
             for key, value in source.get("server", {}).items()
             if value is not None and not is_note(key)
         },
+        tls=tls,
     )
 
 

@@ -1,4 +1,4 @@
-"""What TLS to clients needs, as values: certificates with their keys, and how they are used.
+"""What TLS needs, as values: certificates with their keys, and how they are used.
 
 The process that reads the files makes them, and workers get them over their link.  No
 ``repr`` shows a key, so that none gets into a log.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 __all__ = [
     "ALPN_ACME",
+    "ALPN_CLIENTS",
     "ALPN_HTTP",
     "CHALLENGE_PATH",
     "INTERMEDIATE",
@@ -22,6 +23,7 @@ __all__ = [
     "Keyring",
     "MinVersion",
     "Pair",
+    "ServerTls",
     "TicketKeys",
     "Verify",
     "stricter",
@@ -35,6 +37,8 @@ VERIFY: Final[Mapping[str, Verify]] = {"none": "none", "optional": "optional", "
 
 #: The protocol that is spoken inside of a connection (ALPN).
 ALPN_HTTP: Final = "http/1.1"
+#: What clients may speak; the best of it first.
+ALPN_CLIENTS: Final = (ALPN_HTTP, "http/1.0")
 #: The protocol of a CA that checks by TLS-ALPN-01 whose a name is (RFC 8737 4).
 ALPN_ACME: Final = "acme-tls/1"
 #: Where a CA asks by HTTP-01; a token follows (RFC 8555 8.3).
@@ -141,3 +145,37 @@ class TicketKeys(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "<TicketKeys>"
+
+
+class ServerTls(Struct, frozen=True):
+    """How a server is spoken to over TLS."""
+
+    #: Whether its certificate is verified, and the name in it.
+    verify: bool = True
+    #: Certificates of the CAs that are believed, in PEM; empty: those that the system believes.
+    ca: str = ""
+    #: The certificate that is shown to servers, in PEM, and its key; empty for none.
+    cert: str = ""
+    key: str = ""
+    #: The server's name; empty: the Host of each request.
+    server_name: str = ""
+    #: The protocols that are offered; none: nothing is said of protocols.
+    alpn: tuple[str, ...] = (ALPN_HTTP,)
+    #: The files of ``ca``, ``cert`` and ``key``, by which they are read again; empty for none.
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the files have been read.  Before that it must not be used: it would believe
+        other CAs."""
+        return not (self.ca_file and not self.ca) and not (self.cert_file and not self.cert)
+
+    @property
+    def context(self) -> ServerTls:
+        """What OpenSSL's context depends on: equal for several upstreams as a rule."""
+        return structs.replace(self, server_name="", ca_file="", cert_file="", key_file="")
+
+    def __repr__(self) -> str:
+        return f"<ServerTls {self.server_name or 'Host'} {self.ca_file} {self.cert_file}>"

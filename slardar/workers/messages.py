@@ -11,7 +11,8 @@ the upstreams in 0.35 s, and parse their sources in 2 s.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -27,7 +28,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
-from slardar.model.tls import Challenges, Keyring, Pair, TicketKeys
+from slardar.model.tls import Challenges, Keyring, Pair, ServerTls, TicketKeys
 from slardar.observers.counted import Counted, Present
 from slardar.observers.spans import Spans
 
@@ -53,6 +54,7 @@ __all__ = [
     "TakeKeyring",
     "TakeSettings",
     "TakeTickets",
+    "TimeServers",
     "ToWorker",
     "Told",
     "UpstreamReport",
@@ -62,6 +64,7 @@ __all__ = [
     "changed_keyring",
     "decode_answer",
     "decode_from_worker",
+    "decode_keyring",
     "decode_to_worker",
     "decode_whole",
     "delta",
@@ -73,6 +76,7 @@ __all__ = [
 ]
 
 _Value = TypeVar("_Value")
+_Config = TypeVar("_Config", "Whole", "Delta")
 
 #: At most the largest integer that a double holds exactly; no counter comes near it.
 Counter = Annotated[int, Meta(ge=0, le=2**53)]
@@ -114,6 +118,8 @@ class Whole(Struct, tag="whole", frozen=True):
     #: The store's certificates, and their keys.
     certificates: dict[str, Pair] = {}
     challenges: Challenges = Challenges()
+    #: What is in the files of upstreams' ``tls``, once each (see :func:`_lean`).
+    texts: dict[str, str] = {}
 
 
 class WorkerSocket(Struct, frozen=True):
@@ -152,8 +158,8 @@ class Begin(Struct, tag="begin", frozen=True):
     refused: dict[int, str] = {}
     #: How many workers there are.
     count: int = 1
-    #: The certificates for clients, and their keys.
-    keyring: Keyring = Keyring()
+    #: The certificates for clients, and their keys: a Keyring, encoded once for all workers.
+    keyring: msgspec.Raw = msgspec.Raw(b"{}")
     #: What session tickets are sealed with; ``None``: each worker has keys of its own.
     tickets: TicketKeys | None = None
 
@@ -184,6 +190,7 @@ class Delta(Struct, tag="delta", frozen=True):
     gone_certificates: tuple[str, ...] = ()
     #: ``None``: CAs are answered what they were.
     challenges: Challenges | None = None
+    texts: dict[str, str] = {}
 
 
 class SuspendHook(Struct, tag="suspend", frozen=True):
@@ -204,7 +211,7 @@ class TakeKeyring(Struct, tag="keyring", frozen=True):
     """Use other certificates for handshakes from now on: there may be ten thousand, of which one
     has changed."""
 
-    #: How many pairs the worker has, and the places of those that are no more.
+    #: How many pairs the worker has, and the places of those that are no more, in order.
     count: int
     gone: tuple[int, ...]
     #: With the pairs that are new, which come behind the others.
@@ -219,6 +226,12 @@ class TakeTickets(Struct, tag="tickets", frozen=True):
 
 class Reopen(Struct, tag="reopen", frozen=True):
     """Open the files of access logs anew."""
+
+
+class TimeServers(Struct, tag="time", frozen=True):
+    """Time the replies of each server for so many seconds from now on."""
+
+    seconds: float
 
 
 class Explain(Struct, tag="explain", frozen=True):
@@ -359,6 +372,7 @@ ToWorker = (
     | TakeKeyring
     | TakeTickets
     | Reopen
+    | TimeServers
     | Verdicts
     | Addresses
     | Explain
@@ -371,6 +385,7 @@ FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown | Counted | Pres
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)
+_keyring = msgspec.json.Decoder(Keyring)
 _from_worker = msgspec.json.Decoder(FromWorker)
 _answer = msgspec.json.Decoder(Done)
 
@@ -388,12 +403,19 @@ def raw(data: bytes) -> msgspec.Raw:
 def decode_to_worker(data: bytes) -> ToWorker:
     """A message of the director."""
     message: ToWorker = _to_worker.decode(data)
-    return message
+    if isinstance(message, Delta):
+        return _with_texts(message)
+    return _with_texts(message) if isinstance(message, Whole) else message
 
 
 def decode_whole(data: msgspec.Raw) -> Whole:
     """The message in ``Begin.snapshot``."""
-    return _whole.decode(data)
+    return _with_texts(_whole.decode(data))
+
+
+def decode_keyring(data: msgspec.Raw) -> Keyring:
+    """The certificates in ``Begin.keyring``."""
+    return _keyring.decode(data)
 
 
 def decode_from_worker(data: bytes) -> FromWorker:
@@ -443,15 +465,17 @@ def lean_settings(settings: Settings) -> Settings:
 
 def whole(snapshot: Snapshot) -> Whole:
     """The message that carries a snapshot."""
+    texts: dict[str, str] = {}
     return Whole(
         snapshot.version,
-        tuple(map(_lean, snapshot.upstreams.values())),
+        tuple(_lean(upstream, texts) for upstream in snapshot.upstreams.values()),
         snapshot.routes,
         snapshot.default_upstream,
         tuple(map(_lean_hook, snapshot.hooks.values())),
         dict(snapshot.settings),
         dict(snapshot.certificates),
         snapshot.challenges,
+        texts,
     )
 
 
@@ -465,10 +489,11 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
     new = [(known.get(hook.key), _lean_hook(hook)) for hook in differ]
     settings, gone_settings = _changed(base.settings, snapshot.settings)
     certificates, gone_certificates = _changed(base.certificates, snapshot.certificates)
+    texts: dict[str, str] = {}
     return Delta(
         base.version,
         snapshot.version,
-        tuple(_lean(found[name]) for name in changed if name in found),
+        tuple(_lean(found[name], texts) for name in changed if name in found),
         tuple(name for name in changed if name not in found),
         None if snapshot.routes is base.routes else snapshot.routes,
         snapshot.default_upstream,
@@ -479,13 +504,14 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
         certificates,
         gone_certificates,
         None if snapshot.challenges is base.challenges else snapshot.challenges,
+        texts,
     )
 
 
 def keyring_change(before: Keyring, after: Keyring) -> TakeKeyring:
     """The message that leads a worker from one keyring to another.  A pair that has not changed
     must be the same object in both."""
-    kept, known = {id(pair) for pair in after.pairs}, {id(pair) for pair in before.pairs}
+    kept, known = set(map(id, after.pairs)), set(map(id, before.pairs))
     return TakeKeyring(
         len(before.pairs),
         tuple(place for place, pair in enumerate(before.pairs) if id(pair) not in kept),
@@ -497,8 +523,9 @@ def changed_keyring(before: Keyring, change: TakeKeyring) -> Keyring:
     """The keyring to which a change leads.  Raises ValueError if it was made for another one."""
     if change.count != len(before.pairs):
         raise ValueError(f"expected {change.count} certificates, have {len(before.pairs)}")
-    gone = set(change.gone)
-    kept = (pair for place, pair in enumerate(before.pairs) if place not in gone)
+    kept = list(before.pairs)
+    for place in reversed(change.gone):
+        del kept[place]
     return structs.replace(change.keyring, pairs=(*kept, *change.keyring.pairs))
 
 
@@ -521,7 +548,46 @@ def _lean_hook(hook: Hook) -> Hook:
     return hook if hook.canary or hook.shadow else structs.replace(hook, staged=None)
 
 
-def _lean(upstream: Upstream) -> Upstream:
+def _lean(upstream: Upstream, texts: dict[str, str]) -> Upstream:
     """The upstream without what only the control plane needs.  (The digest is also too
-    large for a number in JSON.)"""
-    return structs.replace(upstream, source={}, digest=0, unknown=())
+    large for a number in JSON.)
+
+    What is in the files of its ``tls`` goes to ``texts``, by the hash that takes its place: a
+    file with CAs is large, and thousands of upstreams may name the same.
+    """
+    lean = structs.replace(upstream, source={}, digest=0, unknown=())
+    if not upstream.all_tls:
+        return lean
+
+    def named(text: str) -> str:
+        if not text:
+            return ""
+        name = hashlib.sha256(text.encode()).hexdigest()
+        texts[name] = text
+        return name
+
+    return _with_tls(lean, named)
+
+
+def _with_texts(message: _Config) -> _Config:
+    """The message with the texts in their places."""
+    texts = message.texts
+    if not texts:
+        return message
+    upstreams = tuple(
+        _with_tls(upstream, lambda name: texts[name] if name else "")
+        if upstream.all_tls
+        else upstream
+        for upstream in message.upstreams
+    )
+    return structs.replace(message, upstreams=upstreams, texts={})
+
+
+def _with_tls(upstream: Upstream, change: Callable[[str], str]) -> Upstream:
+    def changed(tls: ServerTls | None) -> ServerTls | None:
+        if tls is None:
+            return None
+        return structs.replace(tls, ca=change(tls.ca), cert=change(tls.cert), key=change(tls.key))
+
+    own = {key: changed(tls) for key, tls in upstream.server_tls.items()}
+    return structs.replace(upstream, tls=changed(upstream.tls), server_tls=own)

@@ -110,12 +110,15 @@ class Workers:
         self._keyring = Keyring()
         #: What they seal session tickets with.
         self._tickets: TicketKeys | None = None
-        #: A snapshot and its encoded form, kept while workers begin.
+        #: A snapshot and its encoded form, and that of the certificates, kept while workers begin.
         self._encoded: tuple[Snapshot, bytes] | None = None
+        self._encoded_keyring = b""
         self._tally = Tally(time.time())
         metrics = settings.metrics
         #: What was counted, also in processes before this one.
         self.totals = Totals(metrics.buckets, metrics.added_buckets)
+        #: Until when the workers time each server's replies.
+        self._timed_until = 0.0
         #: What there is in each worker, by its number.
         self._present: dict[int, Present] = {}
         self._hooks = HookWatch(reactor.seconds, self._suspend_hook, publish)
@@ -212,6 +215,8 @@ class Workers:
         if self._encoded is None or self._encoded[0] is not self._snapshot:
             data = messages.encode(messages.whole(self._snapshot))
             self._encoded = (self._snapshot, data)
+        if not self._encoded_keyring:
+            self._encoded_keyring = messages.encode(self._keyring)
         return messages.encode(
             messages.Begin(
                 number=slot.number,
@@ -232,14 +237,14 @@ class Workers:
                 reasons=self._hooks.reasons,
                 refused=self._hooks.refused,
                 count=len(self._supervisor.slots),
-                keyring=self._keyring,
+                keyring=messages.raw(self._encoded_keyring),
                 tickets=self._tickets,
             )
         )
 
     def all_serve(self) -> None:
         """Every place has a worker that serves, so the encoded snapshot is not needed."""
-        self._encoded = None
+        self._encoded, self._encoded_keyring = None, b""
 
     def worker_ended(self, number: int, last_mark: int, hung: bool) -> None:
         """A worker has ended, or is replaced."""
@@ -301,6 +306,7 @@ class Workers:
         change = messages.keyring_change(self._keyring, keyring)
         # In the order in which workers have the pairs.
         self._keyring = messages.changed_keyring(self._keyring, change)
+        self._encoded_keyring = b""
         return defer.ensureDeferred(self._tell(change, "the certificates"))
 
     def take_tickets(self, keys: TicketKeys | None) -> defer.Deferred[None]:
@@ -504,6 +510,14 @@ class Workers:
         states = Counter(slot.state for slot in slots)
         dropped = self._tally.totals()["access_log_dropped"]
         return Facts(connections, tunnels, states, restarts, dropped, server)
+
+    def time_servers(self, seconds: float) -> None:
+        """Time each server's replies; see :class:`slardar.interfaces.IPlane`.  Workers are told
+        only when the half of the time has passed for which they were told last."""
+        now = self._reactor.seconds()
+        if now + seconds / 2 > self._timed_until:
+            self._timed_until = now + seconds
+            self._supervisor.tell_all(messages.encode(messages.TimeServers(seconds)))
 
     def _out(self) -> set[tuple[str, str, int]]:
         """The servers whose health lets them have no requests."""

@@ -102,7 +102,7 @@ def test_template_leaves_dollars_alone() -> None:
 
 def test_every_template_of_every_proxy_can_be_filled() -> None:
     """No template names a value that the start of a proxy does not give."""
-    names = ("folder", "user", "port", "control", "backend_a", "backend_b")
+    names = ("folder", "user", "port", "control", "tls_port", "pair", "backend_a", "backend_b")
     values = dict.fromkeys(names, "x")
     for proxy in PROXIES.values():
         texts = [*proxy.command, *proxy.environment.values()]

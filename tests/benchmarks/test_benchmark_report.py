@@ -13,6 +13,8 @@ from benchmarks.picture import draw
 from benchmarks.report import brief, markdown, number, spread_text
 from benchmarks.results import Results
 
+#: Of a handshake, in microseconds.
+COSTS = {"slardar": 400.0, "nginx-lua": 200.0}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -89,6 +91,19 @@ def test_times_cheaper_is_the_inverse_ratio() -> None:
     found = full_results().value_of("times_cheaper")
     assert found is not None
     assert 23 < found.median < 25.1
+
+
+def test_rate_of_handshakes_is_the_inverse_cost() -> None:
+    """A proxy that takes twice the time makes half as many on a core."""
+    samples = [sample(proxy, 0, cost, "handshakes") for proxy, cost in COSTS.items()]
+    results = Results({}, 1, 3, samples)
+    assert results.value_of("handshakes") == Spread(0.5, 0.5, 0.5)
+    text = markdown(results, None)
+    assert "| 0.50 | **missed** |" in text
+    assert "| CPU µs/handshake |" in text
+    drawing = draw(results)
+    assert drawing is not None
+    assert "target 1.43" in drawing, "it draws costs"
 
 
 def test_picture_has_a_panel_a_load_and_a_dot_a_proxy() -> None:

@@ -196,7 +196,7 @@ def test_kinds_are_chosen(actions: Actions, clock: Clock) -> None:
     assert [one["kind"] for one in client.events()] == ["health", "worker"]
     reply = WebClient(actions).call("GET", "/events?kind=health,gap")
     assert reply.status == 400
-    assert reply.json["msg"].startswith("kind: expected some of certificate, ")
+    assert reply.json["msg"].startswith("kind: expected some of acme_state, certificate, ")
 
 
 def test_team_is_told_of_its_names_only(actions: Actions, clock: Clock) -> None:

@@ -10,6 +10,7 @@ import time
 from slardar import __version__
 from slardar.health.checked import take_verdict
 from slardar.health.verdicts import Heartbeat
+from slardar.model.acme import HostState
 from slardar.model.live import ServerLive
 from slardar.resolve import NameState
 from tests.control.fakes import NOW, FakePlane, FakeStore, make_actions, result_of, upstream
@@ -141,3 +142,24 @@ def test_counters_of_upstreams() -> None:
     assert "upstreams" not in actions.status()
     plane.upstream_counts = {"b": {"retries": 3}, "gone": {"retries": 4}}
     assert actions.status()["upstreams"] == {"b": {"retries": 3}}
+
+
+def test_certificates_by_acme() -> None:
+    """Only what there is to tell of each name."""
+    actions = make_actions(FakeStore(), FakePlane())
+    assert "acme" not in actions.status()
+    actions.acme = lambda: {
+        "b.example": HostState("other"),
+        "a.example": HostState("failed", NOW, NOW + 60, "no", 2, "node"),
+    }
+    assert actions.status()["acme"] == {
+        "a.example": {
+            "status": "failed",
+            "expires": local(NOW),
+            "next": local(NOW + 60),
+            "failures": 2,
+            "error": "no",
+            "node": "node",
+        },
+        "b.example": {"status": "other"},
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,12 +53,13 @@ def echo(connection: Connection) -> None:
         connection.send(reply(body, 200, f"X-Large: {large}", f"X-Size: {len(body)}"))
 
 
-@pytest_twisted.async_yield_fixture
-async def served() -> AsyncIterator[Served]:
-    """A data plane that serves."""
+@pytest_twisted.async_yield_fixture(params=["plain", "tls"])
+async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Served]:
+    """A data plane that serves clients without TLS, or with it."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
-    served = Served(reactor, Limits(), Timeouts())
+    folder = tmp_path if request.param == "tls" else None
+    served = Served(reactor, Limits(), Timeouts(), folder=folder)
     await served.begin("tcp:0:interface=127.0.0.1")
     yield served
     # Their budget's timer would tick on.

@@ -139,9 +139,9 @@ def test_groups_that_openssl_knows(calls: OpenSsl) -> None:
     """The list is good for the OpenSSL that is here, and a wrong one is not."""
     context = server()
     pointer = calls.pointer(context)
-    calls.limit_groups(pointer)
+    calls.set_groups(pointer)
     with pytest.raises(NoOpenSslError, match="groups"):
-        calls.limit_groups(pointer, b"P-256:P-1")
+        calls.set_groups(pointer, b"P-256:P-1")
 
 
 def test_wrong_size_of_keys(calls: OpenSsl) -> None:
@@ -150,6 +150,15 @@ def test_wrong_size_of_keys(calls: OpenSsl) -> None:
     for size in (0, KEYS_SIZE - 1, KEYS_SIZE + 1):
         with pytest.raises(ValueError, match="expected 80 bytes"):
             calls.set_ticket_keys(pointer, bytes(size))
+
+
+def test_unknown_groups(calls: OpenSsl) -> None:
+    """Those that are wanted are known here; others are told."""
+    context = server()
+    pointer = calls.pointer(context)
+    calls.set_groups(pointer)
+    with pytest.raises(NoOpenSslError, match="does not know the groups"):
+        calls.set_groups(pointer, b"P-256:P-1")
 
 
 def stapled(calls: OpenSsl, staples: Staples) -> bytes:

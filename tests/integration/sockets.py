@@ -6,9 +6,11 @@ from __future__ import annotations
 import functools
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest_twisted
@@ -20,6 +22,8 @@ from slardar.dataplane.proxy import DataPlane
 from slardar.model.live import Live, ServerLive
 from slardar.model.parse import parse_upstream
 from slardar.model.snapshot import Snapshot
+from slardar.model.tls import Keyring, Pair
+from tests.certificates import Authority
 
 __all__ = ["Client", "Origin", "Reply", "Served", "Wire", "in_thread", "reply", "wait_for"]
 
@@ -149,6 +153,10 @@ class Wire:
         except ConnectionResetError:
             pass
 
+    def end(self) -> None:
+        """End this side, and read on."""
+        self.sock.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         self.sock.close()
 
@@ -211,6 +219,37 @@ class Client(Wire):
         return self.reply()
 
 
+class TlsClient(Client):
+    """A client's connection with TLS; its handshake begins with the first bytes."""
+
+    def __init__(self, address: Any, receive_buffer: int, context: ssl.SSLContext) -> None:
+        super().__init__(address, receive_buffer)
+        self.sock: Any = context.wrap_socket(
+            self.sock, server_hostname="localhost", do_handshake_on_connect=False
+        )
+
+    def send(self, data: bytes) -> None:
+        try:
+            super().send(data)
+        except ssl.SSLError as error:
+            raise BrokenPipeError from error
+
+    def end(self) -> None:
+        # Without a word of TLS, as many clients do; ssl would read no more after it.
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
+
+    def is_open(self) -> bool:
+        self.sock.settimeout(0)
+        try:
+            return self.fill() and False
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        finally:
+            self.sock.settimeout(PATIENCE)
+
+
 class Connection(Wire):
     """One connection that a server has accepted."""
 
@@ -252,7 +291,20 @@ def answer_all(connection: Connection) -> None:
 class Origin:
     """A server on a port that the kernel chose; each connection runs ``script``."""
 
-    def __init__(self, script: Script = answer_all, name: str = "origin", host: str = "127.0.0.1"):
+    def __init__(
+        self,
+        script: Script = answer_all,
+        name: str = "origin",
+        host: str = "127.0.0.1",
+        authority: Authority | None = None,
+    ) -> None:
+        #: With an authority, which signs its certificate, it is spoken to over TLS.
+        self.tls: dict[str, Any] | None = None
+        self._context: ssl.SSLContext | None = None
+        if authority is not None:
+            self.tls = {"ca": authority.file.read_text(), "server_name": host}
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(*authority.issue(host.replace(":", "-"), (host,)))
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listener = socket.create_server((host, 0), family=family, backlog=1024)
         self.host = host
@@ -270,7 +322,8 @@ class Origin:
     @property
     def server(self) -> dict[str, Any]:
         """Its entry in an upstream."""
-        return {"host": self.host, "port": self.port}
+        found: dict[str, Any] = {"host": self.host, "port": self.port}
+        return found if self.tls is None else {**found, "tls": self.tls}
 
     @property
     def open_connections(self) -> int:
@@ -291,6 +344,10 @@ class Origin:
 
     def _serve(self, connection: Connection) -> None:
         try:
+            if self._context is not None:
+                # A reset would take with it what waits behind tickets for sessions.
+                connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.sock = self._context.wrap_socket(connection.sock, server_side=True)
             with connection.sock:
                 self.script(connection)
         except (BrokenPipeError, ConnectionResetError):
@@ -322,10 +379,18 @@ class Origin:
 
 
 class Served:
-    """A data plane on the reactor, controlled from the test's thread."""
+    """A data plane on the reactor, controlled from the test's thread.
+
+    With a folder, in which certificates are made, its clients come with TLS.
+    """
 
     def __init__(
-        self, reactor: Any, limits: Limits, timeouts: Timeouts, control: Control | None = None
+        self,
+        reactor: Any,
+        limits: Limits,
+        timeouts: Timeouts,
+        control: Control | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.reactor = reactor
         self.live = Live()
@@ -335,9 +400,16 @@ class Served:
         self.address: Any = None
         self._stopping: Any = None
         self._clients: list[Client] = []
+        self._authority = None if folder is None else Authority(folder)
+        self._context: ssl.SSLContext | None = None
 
     async def begin(self, endpoint: str) -> None:
         """Serve."""
+        if self._authority is not None:
+            endpoint = endpoint.replace("tcp", "tls")
+            cert, key = (path.read_text() for path in self._authority.issue("x", ("localhost",)))
+            await self.plane.take_keyring(Keyring((Pair("x", cert, key, ("localhost",), "ec", 0),)))
+            self._context = ssl.create_default_context(cafile=str(self._authority.file))
         await self.plane.listen(endpoint)
         name = self.plane._clients.listeners[0].sock.getsockname()
         self.address = name if isinstance(name, str) else name[:2]
@@ -382,9 +454,25 @@ class Served:
 
     def client(self, receive_buffer: int = 0) -> Client:
         """A new connection to it."""
-        client = Client(self.address, receive_buffer)
+        if self._context is None:
+            client = Client(self.address, receive_buffer)
+        else:
+            client = TlsClient(self.address, receive_buffer, self._context)
         self._clients.append(client)
         return client
+
+    def curl_words(self, path: str) -> list[str]:
+        """The URL of a path for curl, behind the words that it needs."""
+        host, port = self.address
+        if self._authority is None:
+            return [f"http://{host}:{port}{path}"]
+        words = ["--cacert", str(self._authority.file), "--resolve", f"localhost:{port}:{host}"]
+        return [*words, f"https://localhost:{port}{path}"]
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether clients come with TLS."""
+        return self._authority is not None
 
     def pool(self, origin: Origin, name: str = "up") -> Any:
         """The pool of one server."""

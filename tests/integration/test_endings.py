@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import socket
 import subprocess
 import threading
 import time
@@ -16,10 +15,10 @@ import pytest
 import pytest_twisted
 
 from slardar.config import Limits, Timeouts
+from tests.certificates import Authority
 from tests.dataplane.test_hooks import engine_of
 from tests.hooks.kit import hook, hooks
 from tests.integration.sockets import (
-    Client,
     Connection,
     Origin,
     Served,
@@ -35,13 +34,21 @@ MakeOrigin = Callable[..., Origin]
 MADE = {"hooked": (403, b"no"), "nobody": (502, b"no upstream")}
 
 
+#: Runs a test with servers that are spoken to in the clear, and over TLS.
+BOTH = pytest.mark.parametrize("origin", ["plain", "tls"], indirect=True)
+
+
 @pytest.fixture
-def origin() -> Iterator[MakeOrigin]:
+def origin(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeOrigin]:
     """Makes servers that end with the test."""
     origins: list[Origin] = []
+    is_secured = getattr(request, "param", "plain") == "tls"
+    authority = Authority(tmp_path_factory.mktemp("ca")) if is_secured else None
 
     def make(*arguments: Any, **named: Any) -> Origin:
-        origins.append(Origin(*arguments, **named))
+        origins.append(Origin(*arguments, authority=authority, **named))
         return origins[-1]
 
     yield make
@@ -49,10 +56,10 @@ def origin() -> Iterator[MakeOrigin]:
         one.stop()
 
 
-async def _serving(limits: Limits, **timeouts: Any) -> Served:
+async def _serving(folder: Path | None, limits: Limits, **timeouts: Any) -> Served:
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
-    served = Served(reactor, limits, Timeouts(**timeouts))
+    served = Served(reactor, limits, Timeouts(**timeouts), folder=folder)
     engine_of(
         served.plane,
         {
@@ -68,19 +75,25 @@ async def _serving(limits: Limits, **timeouts: Any) -> Served:
     return served
 
 
+@pytest.fixture(params=["plain", "tls"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """Where certificates are made for clients with TLS; ``None`` for those without."""
+    return tmp_path if request.param == "tls" else None
+
+
 @pytest_twisted.async_yield_fixture
-async def served() -> AsyncIterator[Served]:
+async def served(folder: Path | None) -> AsyncIterator[Served]:
     """A data plane with the default timeouts, whose limit of bodies is a megabyte."""
-    served = await _serving(Limits(body=1_000_000))
+    served = await _serving(folder, Limits(body=1_000_000))
     yield served
     await served.end()
 
 
 @pytest_twisted.async_yield_fixture
-async def hasty() -> AsyncIterator[Served]:
+async def hasty(folder: Path | None) -> AsyncIterator[Served]:
     """A data plane with short timeouts."""
     served = await _serving(
-        Limits(body=1_000_000), linger=0.5, read=1, client_body=20, client_header=20
+        folder, Limits(body=1_000_000), linger=0.5, read=1, client_body=20, client_header=20
     )
     yield served
     await served.end()
@@ -144,7 +157,7 @@ def _moment() -> None:
 
 def _round(served: Served, way: Way, path: str, host: str) -> str:
     """Make one connection; returns what was wrong with the replies, or an empty text."""
-    with Client(served.address, 8192 if path != "/small" else 0) as client:
+    with served.client(8192 if path != "/small" else 0) as client:
         lines = [f"GET {path} HTTP/{way.version}", f"Host: {host}"]
         if way.close:
             lines.append("Connection: close")
@@ -156,7 +169,7 @@ def _round(served: Served, way: Way, path: str, host: str) -> str:
             if way.later and way.behind:
                 client.send(way.behind)
             if way.ends:
-                client.sock.shutdown(socket.SHUT_WR)
+                client.end()
         except OSError:
             pass  # the end may come first; the bytes before it count
         try:
@@ -178,7 +191,11 @@ def test_no_reply_is_lost(served: Served, origin: MakeOrigin, way: str) -> None:
     """However a connection ends, each reply arrives whole, with an end in order after it."""
     served.put("up", origin(_answering))
     wrong: list[str] = []
-    rounds = [("/small", "up")] * 100 + [("/large", "up"), ("/chunks", "up")] * 6
+    # A handshake takes a while.
+    rounds = [("/small", "up")] * (30 if served.has_tls else 100) + [
+        ("/large", "up"),
+        ("/chunks", "up"),
+    ] * 6
     rounds += [("/small", "hooked"), ("/small", "nobody")] * 15
     for path, host in rounds:
         if fault := _round(served, WAYS[way], path, host):
@@ -207,13 +224,13 @@ def test_tunnel_ends_behind_its_bytes(served: Served, origin: MakeOrigin) -> Non
             connection.reset()
             return
         if "/ends" in head[0]:
-            connection.sock.shutdown(socket.SHUT_WR)
+            connection.end()
         connection.origin.paths.append(str(len(connection.rest())))
 
     server = origin(upgraded)
     served.put("up", server)
     for path in ("/breaks", "/ends", "/waits") * 10:
-        with Client(served.address, 8192) as client:
+        with served.client(8192) as client:
             client.ask(path, "up", "GET", "Connection: Upgrade", "Upgrade: x")
             assert client.line_block()
             got = client.exactly(1)
@@ -221,7 +238,7 @@ def test_tunnel_ends_behind_its_bytes(served: Served, origin: MakeOrigin) -> Non
             _moment()
             if path != "/breaks":
                 client.send(LARGE)
-                client.sock.shutdown(socket.SHUT_WR)
+                client.end()
             assert len(got + client.rest()) == size
     wait_for(lambda: server.paths.count(str(len(LARGE))) == 20)
     wait_for(lambda: served.statistic("tunnels") == 0)
@@ -250,6 +267,7 @@ def _serve_refusers(served: Served, origin: MakeOrigin) -> None:
     served.put("early", origin(_early))
 
 
+@BOTH
 @pytest.mark.parametrize("who", REFUSERS)
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @in_thread
@@ -294,6 +312,7 @@ def test_refused_upload_of_a_slow_client(hasty: Served, origin: MakeOrigin, who:
         wait_for(lambda: hasty.statistic("connections") == 0)
 
 
+@BOTH
 @pytest.mark.parametrize("expect", [True, False])
 @pytest.mark.parametrize("who", REFUSERS)
 @in_thread
@@ -308,11 +327,11 @@ def test_refused_upload_by_curl(
     upload = tmp_path / "upload"
     with upload.open("wb") as file:
         file.truncate(40_000_000)
-    url = f"http://{served.address[0]}:{served.address[1]}/in"
+    url = served.curl_words("/in")
     header = ["-H", f"Host: {host}", "-H", "Expect: 100-continue" if expect else "Expect:"]
     write = ["-s", "-S", "-w", "%{http_code} %{size_upload}", "-o", "/dev/null"]
     done = subprocess.run(
-        ["curl", *write, *header, "--expect100-timeout", "20", "-T", str(upload), url],
+        ["curl", *write, *header, "--expect100-timeout", "20", "-T", str(upload), *url],
         capture_output=True,
         text=True,
         timeout=60,
@@ -324,6 +343,7 @@ def test_refused_upload_by_curl(
         assert sent == "0"
 
 
+@BOTH
 @pytest.mark.parametrize("who", REFUSERS)
 @in_thread
 def test_client_that_waited_and_sends_all_the_same(
@@ -377,6 +397,7 @@ def test_silent_server_is_left_though_the_client_waits_for_its_word(
     assert [hasty.live_of(one).failures for one in (first, second)] == [1, 0]
 
 
+@BOTH
 @pytest.mark.parametrize(
     "rubbish",
     [b"\x15\x03\x01\0\x02", b"220 mail\r\n", b"HTTP/1.1 200 OK\nX: y\n\n", b"<"],
@@ -427,7 +448,7 @@ def test_no_reply_is_no_byte(served: Served, origin: MakeOrigin) -> None:
     for host in ("silent", "up"):
         clients[host] = served.client()
         clients[host].ask("/", host)
-        clients[host].sock.shutdown(socket.SHUT_WR)
+        clients[host].end()
     # The other client shows that the time for a probing byte has come.
     assert clients["up"].exactly(1) == b"H"
     gate.set()

@@ -20,12 +20,15 @@ def _named(case: Any) -> str:
     return str(case.name).replace(" ", "-")
 
 
-@pytest_twisted.async_yield_fixture(scope="module")
-async def proxied() -> AsyncIterator[Proxied]:
+@pytest_twisted.async_yield_fixture(scope="module", params=["plain", "tls"])
+async def proxied(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Proxied]:
     """A data plane and its server, shared by all of this module."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
-    proxied = Proxied(reactor)
+    folder = tmp_path_factory.mktemp("ca") if request.param == "tls" else None
+    proxied = Proxied(reactor, folder)
     await proxied.start()
     yield proxied
     await proxied.stop()
@@ -50,7 +53,13 @@ def _answer_with(proxied: Proxied, sent: bytes, closes: bool, pieces: int) -> No
 
 
 @pytest.mark.parametrize("case", REPLIES, ids=_named)
-@pytest.mark.parametrize("pieces", [1, 100], ids=["whole", "pieces"])
+@pytest.mark.parametrize(
+    ("proxied", "pieces"),
+    # How a server's bytes are cut ends before TLS begins.
+    [("plain", 1), ("plain", 100), ("tls", 1)],
+    ids=["whole", "pieces", "tls"],
+    indirect=["proxied"],
+)
 @pytest_twisted.ensureDeferred
 async def test_reply(proxied: Proxied, case: Case, pieces: int) -> None:
     """The client gets the reply in the table, and the next client its own reply."""

@@ -105,7 +105,7 @@ def test_place_that_there_is_not(upstream: Upstream, place: Place, message: str)
         ({"weight": -1}, "w.weight: expected an integer from 0 to "),
         ({"host": "b"}, 'w.host: expected "10.0.0.1" or nothing'),
         ({"port": 6}, "w.port: expected 5 or nothing"),
-        ({"tls": True}, "upstreams.a.servers[2].tls: tls to servers is not available yet"),
+        ({"tls": {"cert": ""}}, "upstreams.a.servers[2].tls.cert: expected the path of a file"),
     ],
 )
 def test_wrong_server_is_not_added(body: object, line: str) -> None:

@@ -48,7 +48,7 @@ def test_defaults_are_the_contracts() -> None:
     (server,) = upstream.servers
     assert (server.host, server.port, server.key) == ("127.0.0.1", 80, "127.0.0.1:80")
     assert (server.weight, server.max_fails, server.fail_timeout) == (1, 0, 10)
-    assert (server.backup, server.state, server.max_conns, server.tls) == (False, "up", 0, False)
+    assert (server.backup, server.state, server.max_conns, server.tls) == (False, "up", 0, None)
     assert (upstream.enable, upstream.probe.typ, upstream.sensibility) == (True, "general", 1)
     assert (upstream.protected, upstream.mode, upstream.mode_opts) == (True, "wrr", {})
     assert (upstream.tries, upstream.try_timeout) == (None, 0)
@@ -142,7 +142,7 @@ def test_statuses_may_be_numbers_as_in_yaml() -> None:
         ({"retry_on": "connect"}, '.retry_on: expected a list of strings, got "connect"'),
         ({"retry_on": ["connect", 5]}, ".retry_on[1]: expected a string, got 5"),
         ({"retry_on": ["http_999"]}, ".retry_on[0]: expected connect, error, timeout, status"),
-        ({"tls": True}, ".tls: tls to servers is not available yet"),
+        ({"tls": {"key": "k"}}, ".tls.cert: is missing: the key belongs to a certificate"),
         ({"outlier": {"x": 1}}, ".outlier.x: unknown key"),
         ({"outlier": True}, ".outlier: expected an object, got true"),
         ({"outlier": {"errors": 2}}, ".outlier.errors: expected a number from 0 to 1, got 2"),
@@ -150,7 +150,7 @@ def test_statuses_may_be_numbers_as_in_yaml() -> None:
         ({"outlier": {"min_requests": 0}}, ".outlier.min_requests: expected an integer from 1"),
         ({"outlier": {"window": 0}}, ".outlier.window: expected a number of seconds above 0"),
         ({"outlier": {"eject": 0}}, ".outlier.eject: expected a number of seconds above 0"),
-        ({"tls": 5}, ".tls: expected true or false or an object, got 5"),
+        ({"tls": 5}, ".tls: expected true, false or an object, got 5"),
         ({"keepaliv": 5}, '.keepaliv: unknown key (did you mean "keepalive"?)'),
         ({"trys": 5}, '.trys: unknown key (did you mean "try"?)'),
         ({"zzz": 5}, ".zzz: unknown key"),
@@ -199,7 +199,7 @@ def test_wrong_key_is_one_line(keys: dict[str, Any], line: str) -> None:
         ({**S, "backup": 1}, [".backup: expected true or false, got 1"]),
         ({**S, "state": "off"}, ['.state: expected one of up, drain, down, got "off"']),
         ({**S, "max_conns": 10**12}, [".max_conns: expected an integer from 0"]),
-        ({**S, "tls": True}, [".tls: tls to servers is not available yet"]),
+        ({**S, "tls": {"alpn": [""]}}, [".tls.alpn[0]: expected 1 to 255 ASCII characters"]),
         ({**S, "wieght": 1}, ['.wieght: unknown key (did you mean "weight"?)']),
     ],
 )
@@ -271,7 +271,7 @@ MISTAKES = {
     "x.servers[1].port": _set("servers", 1, "port", 0),
     "x.servers[2].port": lambda body: body["servers"][2].pop("port"),
     "x.servers[2].host": _set("servers", 2, "host", "127.1"),
-    "x.servers[3].tls": _set("servers", 3, "tls", True),
+    "x.servers[3].tls.verfy": _set("servers", 3, "tls", {"verfy": True}),
     "x.servers[3].weight": _set("servers", 3, "weight", "heavy"),
     "x.servers[4]": _set("servers", 4, {"host": "EQUAL.example", "port": 7}),
     "x.servers[6]": _set("servers", 6, "10.0.0.1:80"),
@@ -279,7 +279,7 @@ MISTAKES = {
     "x.typo": _set("typo", 1),
     "x.retry_on[0]": _set("retry_on", ["http_700"]),
     "x.slow_start": _set("slow_start", -5),
-    "x.tls": _set("tls", True),
+    "x.tls.ca": _set("tls", {"ca": ""}),
     "x.mode": _set("mode", 5),
     "x.mode_opts": _set("mode_opts", []),
     "x.http_opts.statuses": _set("http_opts", {"statuses": {"99": False}}),
@@ -681,7 +681,7 @@ def test_patch_reaches_every_level() -> None:
         ({"host": "b"}, ["y.host: a server's host cannot be changed; add another one"]),
         ({"weight": None}, ["y.weight: expected an integer from 0 to 1000000000, got null"]),
         ({"fail_timeout": float("nan")}, ["y.fail_timeout: expected a number of seconds from 0"]),
-        ({"tls": {"x": float("nan")}}, ["y.tls: tls to servers is not available yet"]),
+        ({"tls": {"x": float("nan")}}, ["y.tls.x: unknown key"]),
     ],
 )
 def test_wrong_patch_leaves_all_as_it_was(body: Any, lines: list[str]) -> None:
