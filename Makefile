@@ -26,7 +26,7 @@ TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/b
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx openssl wrk
 
-.PHONY: help run check test lint format bench bench-balance bench-failover bench-health bench-hooks bench-stores soak docs clean
+.PHONY: help run check test lint format bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ format: $(STAMPS)/lint ## rewrite the sources the way `make lint` wants them
 
 bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure against other proxies
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-certificates: $(STAMPS)/bench $(STAMPS)/test ## measure ten thousand certificates
+	$(BIN)/python -m benchmarks.certificates $(ARGS)
 
 bench-failover: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## break a server behind each proxy
 	$(BIN)/python -m benchmarks.failover $(ARGS)

@@ -35,6 +35,7 @@ REQUEST_PATH = (
     "balancers/turns",
     "balancers/wrr",
     "dataplane/channel",
+    "dataplane/client_hello",
     "dataplane/contact",
     "dataplane/heartbeats",
     "dataplane/level",

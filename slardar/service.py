@@ -60,6 +60,7 @@ from slardar.stores.kept import KeptStore
 from slardar.stores.urls import hidden_url
 from slardar.system_resolver import ReactorNames
 from slardar.terminal import Terminal
+from slardar.tls_files import all_again
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import KeptState, State
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
@@ -545,6 +546,7 @@ class SlardarService(Service):
             _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
         await self._reload_tls()
         await self._reload_certificates(settings)
+        receipt = await self._reload_server_files() or receipt
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
         else:
@@ -559,6 +561,21 @@ class SlardarService(Service):
             await call_in_daemon(self._reactor, self._tls.reload)
         except ConfigError as error:
             _log.error("not read again: {error}", error=error)
+
+    async def _reload_server_files(self) -> Any:
+        """Read the files of TLS to servers again that upstreams of the store name; those of the
+        file have been read.  What cannot be read changes nothing."""
+        upstreams = self.actions.snapshot.upstreams
+        try:
+            found, problems = await call_in_daemon(self._reactor, all_again, upstreams)
+            for line in problems:
+                _log.error("not read again: {line}", line=line)
+            return await self.actions.take_files(found, "HUP") if found else None
+        except SlardarError as error:
+            _log.error("not read again: {error}", error=error)
+        except Exception:
+            _log.failure("the files of tls of upstreams were not read again")
+        return None
 
     async def _reload_certificates(self, settings: Settings) -> None:
         """Read the certificates for clients again.  A pair that cannot be used changes nothing:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
 from msgspec import structs
+from twisted.logger import Logger
 
 from slardar.dataplane.tls_contexts import load_pair
 from slardar.errors import ConfigError
@@ -19,10 +21,21 @@ from slardar.model.parse import unread_tls
 from slardar.model.server import TlsOpts, Upstream
 from slardar.model.tls import ServerTls
 
-__all__ = ["blocks", "read_again", "read_tls", "with_files"]
+__all__ = [
+    "all_again",
+    "blocks",
+    "read_again",
+    "read_tls",
+    "warn_unverified",
+    "with_files",
+]
 
 #: Bytes of a file, at most.
 _MAX_FILE: Final = 4 << 20
+#: Upstreams that a line of the log names, at most.
+_MAX_NAMED: Final = 5
+
+_log = Logger("slardar.tls")
 
 #: What tells a file from what it was before: its path, device, number, size, and times.
 _Stamp = tuple[str, int, int, int, int, int]
@@ -67,6 +80,34 @@ def with_files(upstream: Upstream) -> Upstream:
     if tls == upstream.tls and own == upstream.server_tls:
         return upstream
     return structs.replace(upstream, tls=tls, server_tls=own)
+
+
+def all_again(upstreams: Mapping[str, Upstream]) -> tuple[dict[str, Upstream], list[str]]:
+    """The upstreams in whose files of ``tls`` there is something else by now, by name; and a line
+    for each that cannot be read any more.  It reads files, so it blocks."""
+    found: dict[str, Upstream] = {}
+    problems: dict[str, None] = {}
+    for name, upstream in upstreams.items():
+        if upstream.all_tls:
+            try:
+                again = with_files(upstream)
+            except ConfigError as error:
+                problems.update(dict.fromkeys(error.problems))
+            else:
+                if again is not upstream:
+                    found[name] = again
+    return found, list(problems)
+
+
+def warn_unverified(upstreams: Iterable[Upstream]) -> None:
+    """Log which of these upstreams have servers whose certificates are not verified."""
+    names = [one.name for one in upstreams if not all(tls.verify for tls in one.all_tls)]
+    if names:
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        _log.warn(
+            "{names}: tls without verify: whoever is between can read and change everything",
+            names=", ".join(f"upstreams.{name}" for name in names[:_MAX_NAMED]) + more,
+        )
 
 
 def _stamp(path: str) -> _Stamp:

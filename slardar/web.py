@@ -40,7 +40,7 @@ from slardar.model.live import Live
 from slardar.model.snapshot import Snapshot
 from slardar.observers.exposition import CONTENT_TYPE
 from slardar.plugins import balancer_factory, find_probe
-from slardar.tls_files import with_files
+from slardar.tls_files import warn_unverified, with_files
 
 # Most of twisted.web has no types.
 # mypy: disable-error-code="no-untyped-call,union-attr,attr-defined"
@@ -82,6 +82,7 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     plane.apply(snapshot, list(upstreams)).addErrback(
         lambda failure: _log.failure("the upstreams could not all be served", failure)
     )
+    warn_unverified(upstreams.values())
     plane.start()
     reactor.addSystemEventTrigger(
         "before", "shutdown", lambda: None if plane.draining else plane.stop()

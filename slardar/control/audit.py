@@ -167,7 +167,7 @@ def _whole(before: Snapshot, after: Snapshot) -> str:
     names = [
         *(f"+{name}" for name in found if name not in known),
         *(f"-{name}" for name in known if name not in found),
-        *(name for name in found if name in known and known[name].digest != found[name].digest),
+        *(name for name in found if name in known and not known[name].same_as(found[name])),
     ]
     if names:
         parts.append(f"upstreams {shortened(names)}")

@@ -59,7 +59,7 @@ class CertificateActions:
         for pair in self.keyring.pairs:
             yield Kept(pair.source, pair, pair.source)
         for name, pair in sorted(self._configuration.snapshot.certificates.items()):
-            yield Kept(name, pair, pair.source.partition(": ")[0])
+            yield Kept(name, pair, _origin(pair))
 
     def all(self) -> Iterator[dict[str, Any]]:
         """Every certificate, as answers show it.  Each takes some 0.1 ms."""
@@ -69,8 +69,7 @@ class CertificateActions:
     def one(self, name: str) -> dict[str, Any]:
         """A certificate of the store.  Raises NotFoundError."""
         pair = self._known(name)
-        origin = pair.source.partition(": ")[0]
-        return _shown(Kept(name, pair, origin), self._is_used(pair))
+        return _shown(Kept(name, pair, _origin(pair)), self._is_used(pair))
 
     def names(self, name: str) -> tuple[str, ...]:
         """The host names of the present certificate of this name; none if there is none."""
@@ -103,15 +102,18 @@ class CertificateActions:
 
     def summary(self, now: float) -> dict[str, Any]:
         """What the status says; empty without certificates.  ``now`` is in epoch seconds."""
-        counts = {"files": 0, "store": 0, "acme": 0}
-        for one in self.kept():
-            counts[one.origin if one.origin in counts else "files"] += 1
+        configuration = self._configuration
+        origins = [_origin(pair) for pair in configuration.snapshot.certificates.values()]
         start = "certificates."
-        stored = sorted(where for where in self._configuration.failed if where.startswith(start))
-        refused = [*self.refused, *(self._configuration.failed[where] for where in stored)]
-        if not (any(counts.values()) or refused):
+        stored = sorted(where for where in configuration.failed if where.startswith(start))
+        refused = [*self.refused, *(configuration.failed[where] for where in stored)]
+        if not (self.keyring.pairs or origins or refused):
             return {}
-        found: dict[str, Any] = dict(counts)
+        found: dict[str, Any] = {
+            "files": len(self.keyring.pairs),
+            "store": origins.count("store"),
+            "acme": origins.count("acme"),
+        }
         in_use = [one for one in self.kept() if self._is_used(one.pair)]
         found["expired"] = sum(one.pair.expires <= now for one in in_use)
         if in_use:
@@ -206,6 +208,11 @@ class CertificateActions:
         value = None if pair is None else written_pair(pair)
         snapshot = self._configuration.snapshot.with_certificate(name, pair)
         return Next([Value("certificate", name, value)], snapshot)
+
+
+def _origin(pair: Pair) -> str:
+    """Whether a pair of the store is from ``acme`` or an operator (``store``)."""
+    return pair.source.partition(": ")[0]
 
 
 def _is_best(pair: Pair, table: NameTable) -> bool:

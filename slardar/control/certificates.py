@@ -211,16 +211,17 @@ class _Reader:
             yield from (_Files(name, name) for name in known)
             return
         names = {one.name for one in found}
+        before = "" if folder == "." else os.path.join(folder, "")
         for one in sorted(found, key=attrgetter("name")):
-            name, path = one.name, os.path.join(folder, one.name)
+            name, path = one.name, before + one.name
             base, dot, kind = name.rpartition(".")
             if base and kind in _CERTIFICATES and not name.startswith("."):
-                staples = [beside for beside in _staple_names(name) if beside in names]
-                key = base + ".key"
+                key, answer = base + ".key", base + ".ocsp"
+                staples = [beside for beside in (answer, name + ".ocsp") if beside in names]
                 yield _Files(
                     path,
-                    os.path.join(folder, key) if key in names else path,
-                    os.path.join(folder, staples[0]) if staples else "",
+                    before + key if key in names else path,
+                    before + staples[0] if staples else "",
                 )
             elif not (dot and kind in _BESIDE) and one.is_dir():
                 cert, key = (os.path.join(path, file) for file in _CERTBOT)

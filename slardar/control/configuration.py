@@ -68,6 +68,7 @@ from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
 from slardar.stores.kept import Trouble
 from slardar.stores.urls import hidden_url
+from slardar.tls_files import warn_unverified
 
 __all__ = ["Configuration"]
 
@@ -182,6 +183,7 @@ class Configuration:
             (f"{'store: ' if state.decides(name) else ''}upstreams.{name}", upstream.source)
             for name, upstream in desired.upstreams.items()
         )
+        warn_unverified(desired.upstreams.values())
         if desired.hooks:
             await self.plane.check_stored(desired.hooks)
         await self.plane.apply(self.snapshot, list(desired.upstreams))
@@ -341,6 +343,12 @@ class Configuration:
             for name in following.changed
             if (upstream := following.snapshot.upstreams.get(name)) is not None
         )
+        warn_unverified(
+            upstream
+            for name in following.changed
+            if (upstream := following.snapshot.upstreams.get(name)) is not None
+            and (name not in before.upstreams or not upstream.same_as(before.upstreams[name]))
+        )
         return version
 
     async def _store_values(self, following: Next, who: str) -> StoredState:
@@ -486,7 +494,8 @@ class Configuration:
 
     async def _take_settings(self, settings: Settings, who: str) -> Receipt | None:
         def prepare(checks: Checks) -> Next:
-            desired = self._desired(settings, self.held)
+            # A file that an upstream of the store names may be there by now.
+            desired = self._desired(settings, self.held, again=True)
             self._read_at = self.clock()
             if desired.is_served(self.snapshot):
                 self.settings = settings
@@ -509,10 +518,41 @@ class Configuration:
             )
         return receipt
 
-    def _desired(self, settings: Settings, state: StoredState) -> Desired:
+    def take_files(
+        self, upstreams: Mapping[str, Upstream], who: str
+    ) -> defer.Deferred[Receipt | None]:
+        """Serve these upstreams, which differ from those that are served in what is in the files
+        of their ``tls``.  One that was changed otherwise meanwhile stays as it is.
+
+        They are one new version, of which the store is not told; fires with ``None`` if there are
+        none.  Fails with ApplyError.
+        """
+
+        def prepare() -> Next:
+            snapshot = self.snapshot
+            changed = []
+            for name, upstream in upstreams.items():
+                known, service = snapshot.upstreams.get(name), snapshot.services.get(name)
+                if known is None or known.digest != upstream.digest or known.same_as(upstream):
+                    continue
+                changed.append(name)
+                if service is None:
+                    snapshot = snapshot.with_upstream(upstream)
+                else:
+                    service = structs.replace(service, tls=upstream.tls)
+                    snapshot = snapshot.with_service(service, upstream)
+            if not changed:
+                raise NothingChanged
+            value = Value("file", "", {"upstreams": changed})
+            return Next([value], snapshot, changed, stored=self.held)
+
+        return defer.ensureDeferred(or_none(self.change(prepare, who)))
+
+    def _desired(self, settings: Settings, state: StoredState, again: bool = False) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
-        read, unless that part is left out already, or is a setting of hooks."""
-        desired = self.read_state(settings, state)
+        read, unless that part is left out already, or is a setting of hooks.  ``again``: parts that
+        are left out are read again."""
+        desired = self.read_state(settings, state, again=again)
         problems = [
             reason
             for where, reason in desired.failed.items()
@@ -523,7 +563,11 @@ class Configuration:
         return desired
 
     def read_state(
-        self, settings: Settings, state: StoredState, held: StoredState | None = None
+        self,
+        settings: Settings,
+        state: StoredState,
+        held: StoredState | None = None,
+        again: bool = False,
     ) -> Desired:
         """What is to be served for these.  Of a part that cannot be read, what is served stays."""
         return read_desired(
@@ -534,6 +578,7 @@ class Configuration:
             self.snapshot,
             self.failed,
             self.followed,
+            again,
         )
 
     def settled(self, *values: Value) -> Next:

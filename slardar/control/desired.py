@@ -143,6 +143,7 @@ def read_desired(
     served: Snapshot = _NOTHING,
     failed: Mapping[str, str] | None = None,
     followed: Callable[[Service], Upstream] = lambda service: service.upstream(()),
+    again: bool = False,
 ) -> Desired:
     """What is to be served for ``settings`` and ``state``.  Never fails: of a part of the state
     that cannot be read, what is served stays, and ``failed`` of the result says why.
@@ -156,9 +157,10 @@ def read_desired(
 
     ``served`` is the present configuration, ``held`` the state that it was made from, and
     ``failed`` the parts of that state that could not be read.  ``followed`` makes the upstream of a
-    service.
+    service.  ``again``: upstreams and services that could not be read are read again, for there may
+    be something else in files that they name.
     """
-    reader = _StateReader(held or StoredState(), served, failed or {}, plugins)
+    reader = _StateReader(held or StoredState(), served, failed or {}, plugins, again)
     upstreams = {
         name: reader.kept_upstream(upstream)
         for name, upstream in settings.first_upstreams.items()
@@ -251,7 +253,9 @@ class _StateReader:
         served: Snapshot,
         known_failed: Mapping[str, str],
         plugins: Plugins | None,
+        again: bool = False,
     ) -> None:
+        self._again = again
         self._held = held
         self._served = served
         self._known_failed = known_failed
@@ -292,7 +296,8 @@ class _StateReader:
         where = f"upstreams.{name}"
         known = self.served_upstream(name)
         parse = partial(self._parse_upstream, name, where)
-        return self._read(where, value, self._held.upstreams.get(name), known, parse)
+        held = self._held.upstreams.get(name)
+        return self._read(where, value, held, known, parse, self._again)
 
     def _parse_upstream(self, name: str, where: str, value: object) -> Upstream:
         # Somebody else who writes to the store may know more keys than this version.
@@ -370,7 +375,7 @@ class _StateReader:
                 # One that is not served may only have been left out: it is read again.
                 held = None if known is None else self._held.services.get(name)
                 parse = partial(self._parse_service, name, where)
-                service = self._read(where, value, held, known, parse)
+                service = self._read(where, value, held, known, parse, self._again)
                 if service is not None:
                     services[name] = service
         return services

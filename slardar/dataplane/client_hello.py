@@ -176,7 +176,16 @@ class _Fields:
 
     def number(self, size: int) -> int:
         """A number of ``size`` bytes."""
-        return int.from_bytes(self.take(size), "big")
+        data, at = self._data, self._at
+        end = at + size
+        if end > len(data):
+            raise BadHello(DECODE_ERROR, "its hello is malformed")
+        self._at = end
+        number = 0
+        while at < end:
+            number = number << 8 | data[at]
+            at += 1
+        return number
 
     def vector(self, size: int, least: int = 0) -> bytes:
         """A field behind its length, which has ``size`` bytes; it has ``least`` bytes or

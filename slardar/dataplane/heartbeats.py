@@ -34,6 +34,7 @@ from slardar.health.heartbeats import Beats, places_to_check
 from slardar.health.probes.base import Probe, Result, failed
 from slardar.health.shared import Place
 from slardar.health.verdicts import Heartbeat, by_upstream
+from slardar.http1.interfaces import ChannelBase
 from slardar.http1.proxy_header import LOCAL
 from slardar.model.names import normal_host
 from slardar.model.server import ProbeOptions, Upstream
@@ -153,9 +154,10 @@ class Heartbeats:
 
     ``addresses(name)`` gives the addresses of a server's name.  ``tell(verdicts)`` is called
     with :class:`slardar.health.verdicts.Heartbeat` objects when there is something new of
-    servers; those of one turn come together.  ``connect`` makes connections, on a poller of
-    its own by default.  ``wall`` gives epoch seconds.  ``hint(upstream, host, port, value)`` is
-    called with what a server has said in ``X-Slardar-Hint``.  ``contexts`` are for TLS.
+    servers; those of one turn come together.  ``connect`` makes connections, and
+    ``connect_sealed`` those over TLS, on a poller of its own by default.  ``wall`` gives epoch
+    seconds.  ``hint(upstream, host, port, value)`` is called with what a server has said in
+    ``X-Slardar-Hint``.  ``contexts`` are for TLS.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class Heartbeats:
         wall: Callable[[], float] = time.time,
         hint: Callable[[str, str, int, str], None] | None = None,
         contexts: ServerContexts | None = None,
+        connect_sealed: Callable[..., ChannelBase] | None = None,
     ) -> None:
         self._reactor = reactor
         self._contexts = contexts or ServerContexts(reactor)
@@ -179,6 +182,7 @@ class Heartbeats:
         self._tell = tell
         self._poller = ProbePoller(reactor)
         self._connect: Connect = connect or self._poller.connect
+        self._connect_sealed = connect_sealed or self._poller.connect_sealed
         self._wall = wall
         self._upstreams: Mapping[str, Upstream] = {}
         self._groups: dict[str, _Group] = {}
@@ -458,7 +462,7 @@ class Heartbeats:
                 self._put(watch, self._reactor.seconds() + _AGAIN)
                 return
             # The header comes before TLS.
-            connect, header = partial(self._poller.connect_sealed, terms, header), b""
+            connect, header = partial(self._connect_sealed, terms, header), b""
         run = watch.run = HeartbeatRun(watch, header)
         try:
             run.begin(connect, group.probe, addresses, watch.place[1])

@@ -22,7 +22,8 @@ class NameTable:
 
     def take(self, pairs: Iterable[Pair]) -> None:
         """Have these pairs from now on, and no others."""
-        before, after = self._pairs, {id(pair): pair for pair in pairs}
+        pairs = tuple(pairs)
+        before, after = self._pairs, dict(zip(map(id, pairs), pairs, strict=True))
         names = self._names
         for key in before.keys() - after.keys():
             gone = before[key]

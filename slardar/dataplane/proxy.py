@@ -320,12 +320,9 @@ class DataPlane(Router):
         """See :meth:`slardar.http1.interfaces.PlaneBase.has_certificate`."""
         return self._tls.has(host)
 
-    def https_place(self, downstream: Downstream, request: Request) -> bytes:
+    def https_place(self, request: Request, came_to: int) -> bytes:
         """See :meth:`slardar.http1.interfaces.PlaneBase.https_place`."""
-        if not self._tls.has(request.host):
-            return b""
-        ports = self._clients.tls_ports
-        return https_url(request, downstream.ends().local_port, ports, self._https_port)
+        return https_url(request, came_to, self._clients.tls_ports, self._https_port)
 
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""

@@ -25,12 +25,23 @@ from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
 from slardar.http1.interfaces import Bytes, ChannelProtocol
 
-__all__ = ["BEFORE", "BROKEN", "CLEAR", "OPEN", "SHAKING", "SealedChannel", "reason_of"]
+__all__ = [
+    "BEFORE",
+    "BROKEN",
+    "CLEAR",
+    "OPEN",
+    "SHAKING",
+    "SealedChannel",
+    "engine_of",
+    "reason_of",
+]
 
 #: Bytes that come without any data in them, at most, before a peer is told to go: more than the
 #: longest record in pieces.  A KeyUpdate has 27 bytes and takes 30 µs (measured), and OpenSSL goes
 #: through all that it is given before it answers.
 _IDLE: Final = 17408
+#: Bytes of data in a record, at most (RFC 8446 5.1).
+_RECORD: Final = 16384
 #: What OpenSSL answers by itself to a peer that reads nothing, at most.
 _UNREAD: Final = 16384
 
@@ -47,8 +58,10 @@ class SealedChannel(Channel):
 
     __slots__ = (
         "_closing",
+        "_engine",
         "_idle",
         "_incoming",
+        "_most_idle",
         "_outgoing",
         "_peer_ended",
         "_room",
@@ -71,14 +84,17 @@ class SealedChannel(Channel):
         #: The channel waits for its turn.
         self._waits = False
         self._ssl: Any = None
+        #: What ``_ssl`` passes its calls to; known from the first step of the handshake on.
+        self._engine: Any = None
         self._incoming: Any = None
         self._outgoing: Any = None
         #: Bytes read at once: few, until many have brought data.
         self._room = SMALL
         #: The peer has sent much with little data in it, so the room stays small.
         self._tame = False
-        #: Bytes that came since there were data in them.
+        #: Bytes that came since there were data in them, and how many there may be.
         self._idle = 0
+        self._most_idle = _IDLE
         #: Bytes that OpenSSL has answered since the peer has read everything.
         self._unread = 0
         #: The peer has said that it will send no more, behind what is to be handled first.
@@ -96,9 +112,14 @@ class SealedChannel(Channel):
         """Keep what has come of the handshake until the channel's turn."""
         self._incoming.write(data)
 
-    def _step(self) -> None:
-        """Take a step of the handshake.  Raises what OpenSSL raises."""
-        self._ssl.do_handshake()
+    def _step(self) -> bool:
+        """Take a step of the handshake; False if it waits for more.  Raises what OpenSSL
+        raises."""
+        try:
+            self._engine.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
 
     def _shaken(self) -> None:
         """The handshake has succeeded."""
@@ -162,13 +183,15 @@ class SealedChannel(Channel):
             self._shake()
 
     def _shake(self) -> None:
+        if self._engine is None:
+            self._engine = engine_of(self._ssl)
         try:
-            self._step()
-        except ssl.SSLWantReadError:
-            self._send_waiting()
-            return
+            done = self._step()
         except OSError as error:
             self._fail(self._reason(error))
+            return
+        if not done:
+            self._send_waiting()
             return
         self._state = OPEN
         self._shaken()
@@ -215,16 +238,28 @@ class SealedChannel(Channel):
 
     def _open(self) -> None:
         """Open the records that are complete, and hand on what was in them."""
-        incoming, opened = self._incoming, self._ssl
+        incoming, engine = self._incoming, self._engine
         came: int = incoming.pending
         size = 0
+        #: Everything, if one record had all of it; else it is in the shared buffer.
+        data = b""
         try:
-            while size < BULK_SIZE and (incoming.pending or opened.pending()):
-                got: int = opened.read(BULK_SIZE - size, BULK_VIEW[size:])
+            more = came > 0 or engine.pending() > 0
+            if more and not self.eager:
+                data = engine.read(_RECORD)
+                size = len(data)
+                more = incoming.pending > 0 or engine.pending() > 0
+                if not size:
+                    self._peer_ended = True
+                elif more:
+                    BULK_VIEW[:size] = data
+                    data = b""
+            while more and size < BULK_SIZE and not self._peer_ended:
+                got: int = engine.read(BULK_SIZE - size, BULK_VIEW[size:])
                 if not got:
                     self._peer_ended = True
-                    break
                 size += got
+                more = incoming.pending > 0 or engine.pending() > 0
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -246,7 +281,7 @@ class SealedChannel(Channel):
             self._idle = 0
         else:
             self._idle += came
-            if self._idle > _IDLE:
+            if self._idle > self._most_idle:
                 self._fail("too much without data")
                 return
             if self._peer_ended and not self.at_end:
@@ -257,10 +292,11 @@ class SealedChannel(Channel):
             # Handled at once, as the base does.
             self._poller.much = True
             view = BULK_VIEW[:size]
-            self.protocol.received(self, view if self.eager else bytes(view))
+            self.protocol.received(self, view if self.eager else data or bytes(view))
             self._tell_end()
             return
-        data = bytes(BULK_VIEW[:size])
+        if not data:
+            data = bytes(BULK_VIEW[:size])
         self.arriving = True
         if self.queue:
             self._poller.steps.append((self, Arrival(self, data), self.queue))
@@ -321,9 +357,9 @@ class SealedChannel(Channel):
         if self._state != OPEN or self.closed:
             return False
         try:
-            sent: int = self._ssl.write(data)
+            sent: int = self._engine.write(data)
             while sent < len(data):
-                sent += self._ssl.write(memoryview(data)[sent:])
+                sent += self._engine.write(memoryview(data)[sent:])
         except OSError as error:
             # The next read finds an end, and tells this error.
             self._error = f"TLS: {self._reason(error)}"
@@ -354,6 +390,15 @@ class SealedChannel(Channel):
             except OSError:
                 pass  # the peer has not said so yet
             self._send_waiting()
+
+
+def engine_of(tls: Any) -> Any:
+    """What an ``SSLObject`` passes most of its calls to; the object itself where that is not
+    to be had.
+
+    The object's own methods are Python, of which a request would take four calls.
+    """
+    return getattr(tls, "_sslobj", None) or tls
 
 
 def reason_of(error: Exception) -> str:

@@ -28,6 +28,8 @@ __all__ = ["ServerChannel"]
 
 #: Reads after which no ticket for a session is expected any more.
 _TICKETS_WITHIN: Final = 3
+#: Bytes that come without any data in them, at most: a server also sends tickets.
+_MOST_IDLE: Final = 40960
 
 
 @final
@@ -40,6 +42,7 @@ class ServerChannel(SealedChannel):
         self, poller: Poller, sock: socket.socket, protocol: ChannelProtocol, terms: ServerTerms
     ) -> None:
         super().__init__(poller, sock, protocol, True)
+        self._most_idle = _MOST_IDLE
         self._terms = terms
         self.name = terms.name
         #: The server has sent something; its first bytes may be TLS.

@@ -26,11 +26,11 @@ from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelProtocol
 from slardar.http1.tls import TlsFacts, subject_of
 from slardar.model.listener import ListenerSpec
-from slardar.model.tls import ALPN_ACME, ALPN_HTTP
+from slardar.model.tls import ALPN_ACME, ALPN_CLIENTS, ClientPolicy
 
 __all__ = ["TlsChannel"]
 
-_HTTP: Final = ALPN_HTTP.encode("ascii")
+_HTTP: Final = frozenset(name.encode("ascii") for name in ALPN_CLIENTS)
 #: What a CA offers that asks by TLS-ALPN-01: nothing else (RFC 8737 3).
 _ACME: Final = (ALPN_ACME.encode("ascii"),)
 
@@ -65,7 +65,7 @@ class TlsChannel(SealedChannel):
         #: What came of the hello and was not looked at.
         self._fresh = b""
         self._name = ""
-        self._policy: object = None
+        self._policy: ClientPolicy | None = None
         #: What serves the client, if its ticket is of the former keys.
         self._former: Served | None = None
         #: The client is a CA that asks by TLS-ALPN-01.
@@ -98,7 +98,7 @@ class TlsChannel(SealedChannel):
         self._reader = None
         self._name = hello.name
         self._is_challenge = hello.protocols == _ACME
-        if hello.protocols and not self._is_challenge and _HTTP not in hello.protocols:
+        if hello.protocols and not self._is_challenge and _HTTP.isdisjoint(hello.protocols):
             self._refuse(NO_APPLICATION_PROTOCOL, "the client speaks no HTTP/1.1")
             return
         contexts = self._contexts
@@ -126,17 +126,16 @@ class TlsChannel(SealedChannel):
         self._incoming.write(reader.raw)
         self._state = SHAKING
 
-    def _step(self) -> None:
+    def _step(self) -> bool:
         """See the base."""
         former, self._former = self._former, None
         if former is None:
-            self._ssl.do_handshake()
-            return
+            return super()._step()
         # This step opens the ticket.  What is sealed in the steps behind it is sealed with the
         # keys of now.
         former.use_former_keys()
         try:
-            self._ssl.do_handshake()
+            return super()._step()
         finally:
             former.use_own_keys()
 
@@ -162,14 +161,16 @@ class TlsChannel(SealedChannel):
             self._shut_down()
             self._lose("a CA has checked the name")
             return
-        try:
-            subject = subject_of(self._ssl.getpeercert() or {})
-        except ValueError:
-            # A CA has signed names that are no text.
-            self._state = SHAKING
-            self._fail("the client's certificate cannot be read")
-            return
-        self.tls = TlsFacts(self._ssl.version(), self._name, subject, self._policy, self._ssl)
+        policy, subject = self._policy, b""
+        if policy is not None and policy.verify != "none":
+            try:
+                subject = subject_of(self._ssl.getpeercert() or {})
+            except ValueError:
+                # A CA has signed names that are no text.
+                self._state = SHAKING
+                self._fail("the client's certificate cannot be read")
+                return
+        self.tls = TlsFacts(self._engine.version(), self._name, subject, policy, self._ssl)
 
     def _fail(self, reason: str) -> None:
         """See the base.  A handshake that has failed is told."""

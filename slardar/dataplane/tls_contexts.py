@@ -23,7 +23,7 @@ from slardar.dataplane.tickets import context_keys, identity_of
 from slardar.model.listener import UNNAMED, ListenerSpec
 from slardar.model.tls import (
     ALPN_ACME,
-    ALPN_HTTP,
+    ALPN_CLIENTS,
     ClientPolicy,
     Keyring,
     Pair,
@@ -216,7 +216,7 @@ class TlsContexts:
         if pair is None:
             return None
         # The settings of others, such as their suites, are not for CAs.
-        context = make_context(Keyring(), ClientPolicy(), [pair], ALPN_ACME)
+        context = make_context(Keyring(), ClientPolicy(), [pair], (ALPN_ACME,))
         # Nothing is to follow the handshake (RFC 8737 3).
         context.num_tickets = 0
         return Served(context, ClientPolicy())
@@ -307,10 +307,13 @@ class TlsContexts:
 
 
 def make_context(
-    keyring: Keyring, policy: ClientPolicy, pairs: Iterable[Pair], protocol: str = ALPN_HTTP
+    keyring: Keyring,
+    policy: ClientPolicy,
+    pairs: Iterable[Pair],
+    protocols: tuple[str, ...] = ALPN_CLIENTS,
 ) -> ssl.SSLContext:
     """A context for these pairs, of which OpenSSL picks one by what the client offers.
-    ``protocol`` is spoken inside of the connections.
+    One of ``protocols`` is spoken inside of the connections.
 
     Raises ssl.SSLError.
     """
@@ -321,7 +324,7 @@ def make_context(
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(keyring.ciphers)
     _limit_groups(context)
-    context.set_alpn_protocols([protocol])
+    context.set_alpn_protocols(list(protocols))
     context.verify_mode = _VERIFY[policy.verify]
     if policy.ca:
         context.load_verify_locations(cadata=policy.ca)

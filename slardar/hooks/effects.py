@@ -1,8 +1,8 @@
 """Shows the proxy's requests and replies to hooks, and applies what hooks change.
 
 Hooks see objects of :mod:`slardar.hooks.objects`, which have no reference to the proxy's
-objects.  Only this module knows both kinds.  It applies the changes of a hook once the hook
-has ended well.
+objects, but for the facts of TLS, which nobody changes.  Only this module knows both kinds.  It
+applies the changes of a hook once the hook has ended well.
 """
 
 from __future__ import annotations

@@ -507,12 +507,15 @@ class ClientConnection(Downstream):
 
         A trusted proxy may have spoken TLS with the client.
         """
-        if self.channel.tls is not None or request.forwarded_proto == b"https":
-            return False
         host = self._host
-        place = host.https_place(self, request)
-        if not place:
+        if (
+            self.channel.tls is not None
+            or request.forwarded_proto == b"https"
+            or not host.has_certificate(request.host)
+        ):
             return False
+        came_to = 0 if self.listener.proxy_protocol else self.ends().local_port
+        place = host.https_place(request, came_to)
         reply, body = host.own_reply(self, request, 308, _USE_HTTPS, None, None)
         reply.add_header_lines([b"Location: " + place])
         if self._state == _BODY:

@@ -19,9 +19,9 @@ _HTTPS_PORT: Final = 443
 def https_url(request: Request, came_to: int, ports: Sequence[int], port: int = 0) -> bytes:
     """The URL of ``request`` with https.
 
-    The request has come to the port ``came_to`` of this machine; TLS is spoken on ``ports``, in
-    the order of the settings.  ``port`` is where clients are sent in any case; 0 lets it be
-    found out:
+    The request has come to the port ``came_to`` of this machine (0: another machine has passed
+    it on); TLS is spoken on ``ports``, in the order of the settings.  ``port`` is where clients
+    are sent in any case; 0 lets it be found out:
 
     - 443 if TLS is spoken there;
     - 443, too, if the client has come by port 80 of another machine, which passes its ports

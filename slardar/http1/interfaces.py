@@ -751,7 +751,7 @@ class PlaneBase:
         #: The networks whose word about the clients of requests is believed.  Another object
         #: when they change: connections look up their peer anew then.
         self.trusted: Networks = Networks()
-        #: Requests without TLS are sent to https where :meth:`https_place` has a place.
+        #: Requests without TLS for a host that has a certificate are sent to https.
         self.redirects: bool = False
         #: The line of Strict-Transport-Security for replies over TLS; empty for none.
         self.hsts: bytes = b""
@@ -825,10 +825,11 @@ class PlaneBase:
         """Whether clients that ask for ``host`` get a certificate that is for it."""
         return False
 
-    def https_place(self, downstream: Downstream, request: Request) -> bytes:
-        """The URL by which a request without TLS is to be sent again with TLS; empty if its
-        host is not served with TLS."""
-        return b""
+    def https_place(self, request: Request, came_to: int) -> bytes:
+        """The URL by which a request without TLS is to be sent again with TLS, if its host has
+        a certificate.  ``came_to`` is the port to which it has come; 0 if another machine
+        has passed it on, which has ports of its own."""
+        raise NotImplementedError
 
     def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
         """A connection of ``listener`` is closed without a reply, before it became a client's.

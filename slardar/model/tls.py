@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 __all__ = [
     "ALPN_ACME",
+    "ALPN_CLIENTS",
     "ALPN_HTTP",
     "CHALLENGE_PATH",
     "INTERMEDIATE",
@@ -36,6 +37,8 @@ VERIFY: Final[Mapping[str, Verify]] = {"none": "none", "optional": "optional", "
 
 #: The protocol that is spoken inside of a connection (ALPN).
 ALPN_HTTP: Final = "http/1.1"
+#: What clients may speak; the best of it first.
+ALPN_CLIENTS: Final = (ALPN_HTTP, "http/1.0")
 #: The protocol of a CA that checks by TLS-ALPN-01 whose a name is (RFC 8737 4).
 ALPN_ACME: Final = "acme-tls/1"
 #: Where a CA asks by HTTP-01; a token follows (RFC 8555 8.3).

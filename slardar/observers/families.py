@@ -50,7 +50,7 @@ FAMILIES: tuple[Family, ...] = (
         "server_failures_total",
         "counter",
         ("upstream", "server", "kind"),
-        "Attempts that failed, by kind: connect, timeout, error, status or deadline.",
+        "Attempts that failed, by kind: connect, tls, timeout, error, status or deadline.",
         "it rises: the kind says what to look for",
     ),
     Family(

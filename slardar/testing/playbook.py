@@ -197,11 +197,9 @@ class FakeHost(Router):
         """Whether it is one of ``certificates``."""
         return host in self.certificates
 
-    def https_place(self, downstream: Downstream, request: Request) -> bytes:
-        """On port 8443, for a name that has a certificate."""
-        if request.host not in self.certificates:
-            return b""
-        return https_url(request, downstream.ends().local_port, [8443])
+    def https_place(self, request: Request, came_to: int) -> bytes:
+        """On port 8443, or on the usual one where another machine passes ports on."""
+        return https_url(request, came_to, [8443])
 
     def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""

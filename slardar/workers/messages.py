@@ -63,6 +63,7 @@ __all__ = [
     "changed_keyring",
     "decode_answer",
     "decode_from_worker",
+    "decode_keyring",
     "decode_to_worker",
     "decode_whole",
     "delta",
@@ -156,8 +157,8 @@ class Begin(Struct, tag="begin", frozen=True):
     refused: dict[int, str] = {}
     #: How many workers there are.
     count: int = 1
-    #: The certificates for clients, and their keys.
-    keyring: Keyring = Keyring()
+    #: The certificates for clients, and their keys: a Keyring, encoded once for all workers.
+    keyring: msgspec.Raw = msgspec.Raw(b"{}")
     #: What session tickets are sealed with; ``None``: each worker has keys of its own.
     tickets: TicketKeys | None = None
 
@@ -209,7 +210,7 @@ class TakeKeyring(Struct, tag="keyring", frozen=True):
     """Use other certificates for handshakes from now on: there may be ten thousand, of which one
     has changed."""
 
-    #: How many pairs the worker has, and the places of those that are no more.
+    #: How many pairs the worker has, and the places of those that are no more, in order.
     count: int
     gone: tuple[int, ...]
     #: With the pairs that are new, which come behind the others.
@@ -376,6 +377,7 @@ FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown | Counted | Pres
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)
+_keyring = msgspec.json.Decoder(Keyring)
 _from_worker = msgspec.json.Decoder(FromWorker)
 _answer = msgspec.json.Decoder(Done)
 
@@ -401,6 +403,11 @@ def decode_to_worker(data: bytes) -> ToWorker:
 def decode_whole(data: msgspec.Raw) -> Whole:
     """The message in ``Begin.snapshot``."""
     return _with_texts(_whole.decode(data))
+
+
+def decode_keyring(data: msgspec.Raw) -> Keyring:
+    """The certificates in ``Begin.keyring``."""
+    return _keyring.decode(data)
 
 
 def decode_from_worker(data: bytes) -> FromWorker:
@@ -496,7 +503,7 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
 def keyring_change(before: Keyring, after: Keyring) -> TakeKeyring:
     """The message that leads a worker from one keyring to another.  A pair that has not changed
     must be the same object in both."""
-    kept, known = {id(pair) for pair in after.pairs}, {id(pair) for pair in before.pairs}
+    kept, known = set(map(id, after.pairs)), set(map(id, before.pairs))
     return TakeKeyring(
         len(before.pairs),
         tuple(place for place, pair in enumerate(before.pairs) if id(pair) not in kept),
@@ -508,8 +515,9 @@ def changed_keyring(before: Keyring, change: TakeKeyring) -> Keyring:
     """The keyring to which a change leads.  Raises ValueError if it was made for another one."""
     if change.count != len(before.pairs):
         raise ValueError(f"expected {change.count} certificates, have {len(before.pairs)}")
-    gone = set(change.gone)
-    kept = (pair for place, pair in enumerate(before.pairs) if place not in gone)
+    kept = list(before.pairs)
+    for place in reversed(change.gone):
+        del kept[place]
     return structs.replace(change.keyring, pairs=(*kept, *change.keyring.pairs))
 
 

@@ -110,8 +110,9 @@ class Workers:
         self._keyring = Keyring()
         #: What they seal session tickets with.
         self._tickets: TicketKeys | None = None
-        #: A snapshot and its encoded form, kept while workers begin.
+        #: A snapshot and its encoded form, and that of the certificates, kept while workers begin.
         self._encoded: tuple[Snapshot, bytes] | None = None
+        self._encoded_keyring = b""
         self._tally = Tally(time.time())
         metrics = settings.metrics
         #: What was counted, also in processes before this one.
@@ -212,6 +213,8 @@ class Workers:
         if self._encoded is None or self._encoded[0] is not self._snapshot:
             data = messages.encode(messages.whole(self._snapshot))
             self._encoded = (self._snapshot, data)
+        if not self._encoded_keyring:
+            self._encoded_keyring = messages.encode(self._keyring)
         return messages.encode(
             messages.Begin(
                 number=slot.number,
@@ -232,14 +235,14 @@ class Workers:
                 reasons=self._hooks.reasons,
                 refused=self._hooks.refused,
                 count=len(self._supervisor.slots),
-                keyring=self._keyring,
+                keyring=messages.raw(self._encoded_keyring),
                 tickets=self._tickets,
             )
         )
 
     def all_serve(self) -> None:
         """Every place has a worker that serves, so the encoded snapshot is not needed."""
-        self._encoded = None
+        self._encoded, self._encoded_keyring = None, b""
 
     def worker_ended(self, number: int, last_mark: int, hung: bool) -> None:
         """A worker has ended, or is replaced."""
@@ -301,6 +304,7 @@ class Workers:
         change = messages.keyring_change(self._keyring, keyring)
         # In the order in which workers have the pairs.
         self._keyring = messages.changed_keyring(self._keyring, change)
+        self._encoded_keyring = b""
         return defer.ensureDeferred(self._tell(change, "the certificates"))
 
     def take_tickets(self, keys: TicketKeys | None) -> defer.Deferred[None]:

@@ -226,8 +226,8 @@ class Worker:
             plane.suspend_hook(mark, message.reasons.get(mark, ""))
         if message.refused:
             plane.refuse_hooks(message.refused)
-        self._keyring = message.keyring
-        plane.take_keyring(message.keyring)
+        self._keyring = messages.decode_keyring(message.keyring)
+        plane.take_keyring(self._keyring)
         plane.take_tickets(message.tickets)
         self._names.learn(message.addresses, ())
         await self._apply(snapshot, list(snapshot.upstreams), begins=True)

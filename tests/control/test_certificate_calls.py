@@ -390,13 +390,14 @@ def test_change_is_logged_and_told(authority: Authority, actions: Actions) -> No
 
 def test_what_cas_are_answered_outlives_other_changes(actions: Actions) -> None:
     """A new reading of the whole does not take it away."""
-    challenges = Challenges({"token": "x"})
+    order = {"node": "n", "until": 2**39, "answer": {"token": "t", "text": "x"}}
+    value = Value("acme", "order/a.example", order)
+    challenges = Challenges({"t": "x"})
     snapshot = actions.snapshot.with_challenges(challenges)
-    value = Value("acme", "order", {"n": 1})
     result_of(actions.change(lambda: Next([value], snapshot), "acme"))
     result_of(actions.set_upstream("u", upstream(1), "ops"))
     result_of(ensureDeferred(actions.history.roll_back(0, "ops")))
-    assert actions.snapshot.challenges is challenges
+    assert actions.snapshot.challenges == challenges
 
 
 def test_certificate_that_is_not_there(actions: Actions) -> None:

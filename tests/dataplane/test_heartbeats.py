@@ -15,6 +15,7 @@ from twisted.logger import formatEvent
 
 from slardar.config import Health
 from slardar.dataplane.heartbeats import Heartbeats
+from slardar.dataplane.server_terms import ServerContexts
 from slardar.health.probes.base import OK, Check, Probe, Result, failed
 from slardar.health.verdicts import Heartbeat
 from slardar.http1.interfaces import ChannelBase
@@ -107,6 +108,8 @@ class Site:
         self.hints: list[Any] = []
         self.names: dict[str, list[tuple[int, str]]] = {}
         self.upstreams: dict[str, Upstream] = {}
+        #: How connections over TLS have begun.
+        self.sealed: list[tuple[Any, bytes]] = []
         #: What the next connection fails with at once.
         self.error = 0
         self.heartbeats = self._made(Health(**settings))
@@ -121,7 +124,14 @@ class Site:
             self._connect,
             self.clock.seconds,
             self._hinted,
+            connect_sealed=self._sealed,
         )
+
+    def _sealed(self, terms: Any, header: bytes, *where: Any) -> FakeChannel:
+        """A connection over TLS, which a real one makes with these words."""
+        channel = self._connect(*where)
+        self.sealed.append((terms, header))
+        return channel
 
     def _hinted(self, *hint: Any) -> None:
         self.hints.append(hint)
@@ -604,3 +614,87 @@ def test_a_probe_that_cannot_be_made_costs_its_upstream_only(site: Site) -> None
     site.put("b", 2)
     site.pass_time(0.02, FakeChannel.connect)
     assert site.take() == [(2, "ok", "")]
+
+
+# TLS.
+
+#: A certificate that nobody looks at here.
+CA = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "asked"),
+    [
+        ("a.example", {}, "a.example"),
+        ("A.Example", {}, "a.example"),
+        ("a.example", {"tls": {"ca": CA, "server_name": "b"}}, "b"),
+        (
+            "a",
+            {"http_opts": {"query": "GET / HTTP/1.1\r\nHost: C.example:80\r\n\r\n"}},
+            "c.example",
+        ),
+        ("a", {"http_opts": {"query": "GET / HTTP/1.0\r\n\r\n"}}, "a"),
+        ("*.example", {}, ""),
+        ("a.example", {"public": False}, ""),
+    ],
+)
+def test_name_for_which_a_heartbeat_asks(site: Site, name: str, keys: Any, asked: str) -> None:
+    """That of most requests; where nobody can know it, none is verified."""
+    site.put(name, 1, **{"tls": {"ca": CA}, **keys})
+    site.pass_time(0.02)
+    ((terms, header),) = site.sealed
+    assert (terms.name, header) == (asked, b"")
+    assert terms._checks_name is (asked != "")
+
+
+def test_heartbeats_follow_a_change_of_tls(site: Site) -> None:
+    """At once, and as often as before if nothing has changed; a header comes before TLS."""
+    site.put("a", 1)
+    site.pass_time(0.02, FakeChannel.connect)
+    for tls, sealed in (({"ca": CA}, 1), ({"ca": CA}, 1), (True, 2), (False, 2)):
+        made = len(site.channels)
+        before = len(site.sealed)
+        if tls is True:
+            # Those of the system may still be on their way from the disk.
+            site.put("a", 1, tls={"verify": False}, proxy_protocol=2)
+        else:
+            site.put("a", 1, tls=tls)
+        site.pass_time(0.02, FakeChannel.connect)
+        assert len(site.sealed) == sealed
+        is_other = sealed > before or tls is False
+        assert len(site.channels) - made == int(is_other)
+    assert site.sealed[1][1] == LOCAL[2]
+    assert site.channels[1].written == []
+
+
+def test_server_of_its_own_way(site: Site) -> None:
+    """Some over TLS, some in the clear."""
+    site.put("a", 1, {"port": 2, "tls": False}, tls={"ca": CA})
+    site.pass_time(0.02, FakeChannel.connect)
+    assert len(site.sealed) == 1
+    assert len(site.channels) == 2
+
+
+def test_heartbeat_waits_for_the_cas_of_the_system(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are loaded in a thread."""
+    ready = [False]
+    monkeypatch.setattr(ServerContexts, "is_ready", lambda *_: ready[0])
+    monkeypatch.setattr(ServerContexts, "prepare", lambda *_: None)
+    site.put("a", 1, tls=True)
+    site.pass_time(1)
+    assert site.channels == []
+    ready[0] = True
+    site.pass_time(0.5, FakeChannel.connect)
+    assert len(site.sealed) == 1
+
+
+def test_time_is_over_within_the_handshake(site: Site) -> None:
+    """The result says so."""
+    site.put("a", 1, tls={"ca": CA})
+    site.pass_time(0.02)
+    (channel,) = site.channels
+    channel.connecting, channel.shaking = False, True
+    site.pass_time(1.1)
+    assert site.take() == [(1, "unstable", "TLS: handshake timed out after 1 s")]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.logger import formatEvent
 
 from slardar.dataplane.probe_channel import PAUSE, ProbeChannel, ProbePoller
+from slardar.dataplane.server_terms import ServerContexts, ServerTerms
+from slardar.model.tls import ServerTls
+from tests.certificates import Authority
 from tests.dataplane.kit import PATIENCE, HandReactor, Recorder, logged, reset
 
 pytestmark = pytest.mark.real
@@ -230,3 +238,102 @@ def test_stop_closes_what_is_left(site: Site) -> None:
     site.reactor.readers[0].doRead()
     assert recorder.events
     assert site.reactor.calls
+
+
+# TLS.
+
+
+class Served:
+    """A server with TLS, in a thread for each of its connections."""
+
+    def __init__(self, site: Site, context: ssl.SSLContext) -> None:
+        self.site, self.context = site, context
+
+    def connect(self, protocol: Recorder, header: bytes = b"", **keys: Any) -> Any:
+        """A channel to it."""
+        host, port = self.site.listener.getsockname()
+        terms = ServerTerms(ServerContexts(self.site.reactor), ServerTls(**keys), host, port)
+        channel = self.site.poller.connect_sealed(
+            terms, header, socket.AF_INET, host, port, protocol
+        )
+        far, _ = self.site.listener.accept()
+        far.settimeout(PATIENCE)
+        self.site.fars.append(far)
+        threading.Thread(target=self._serve, args=(far, header), daemon=True).start()
+        return channel
+
+    def _serve(self, far: socket.socket, header: bytes) -> None:
+        with contextlib.suppress(OSError):
+            assert far.recv(len(header)) == header
+            with self.context.wrap_socket(far, server_side=True) as sock:
+                while data := sock.recv(1000):
+                    sock.sendall(data.upper() * 5000)
+                    sock.unwrap()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def served(site: Site, authority: Authority, **issued: Any) -> Served:
+    """A server that is called a.example."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("a", ("a.example",), **issued))
+    return Served(site, context)
+
+
+def test_probe_asks_over_tls(site: Site, authority: Authority) -> None:
+    """It is told that it is connected when the handshake is over, and sees none of TLS."""
+    server = served(site, authority)
+    protocol = Recorder()
+    ca = authority.file.read_text()
+    channel = server.connect(protocol, b"PROXY UNKNOWN\r\n", ca=ca, server_name="a.example")
+    site.turn_until(lambda: protocol.events)
+    assert protocol.events == ["connected"]
+    channel.write(b"ping")
+    site.turn_until(lambda: protocol.events[-1] == "ended")
+    assert protocol.data == b"PING" * 5000
+    channel.close()
+
+
+@pytest.mark.parametrize(
+    ("issued", "keys", "says"),
+    [
+        ({"ends": timedelta(minutes=-1)}, {}, "TLS: certificate has expired"),
+        ({}, {"server_name": "b.example"}, "TLS: hostname mismatch, certificate is not valid"),
+        ({}, {"server_name": "a..b"}, "TLS: "),
+    ],
+)
+def test_probe_is_told_why_a_handshake_fails(
+    site: Site, authority: Authority, issued: Any, keys: Any, says: str
+) -> None:
+    """As a server that cannot be connected to."""
+    protocol = Recorder()
+    words = {"ca": authority.file.read_text(), "server_name": "a.example", **keys}
+    channel = served(site, authority, **issued).connect(protocol, **words)
+    site.turn_until(lambda: channel.closed)
+    ((event, message),) = protocol.events
+    assert event == "lost"
+    assert message.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("sends", "says"),
+    [
+        (b"-ERR unknown command\r\n", "TLS: it speaks no TLS"),
+        (b"", "TLS: the server closed the connection within the handshake"),
+    ],
+)
+def test_probe_meets_a_server_without_tls(site: Site, sends: bytes, says: str) -> None:
+    """With the words that requests have for it."""
+    protocol = Recorder()
+    host, port = site.listener.getsockname()
+    terms = ServerTerms(ServerContexts(site.reactor), ServerTls(verify=False), host, port)
+    channel = site.poller.connect_sealed(terms, b"", socket.AF_INET, host, port, protocol)
+    far, _ = site.listener.accept()
+    far.sendall(sends)
+    far.shutdown(socket.SHUT_WR)
+    site.turn_until(lambda: channel.closed)
+    assert protocol.events == [("lost", says)]
+    far.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import socket
 import ssl
 import warnings
@@ -539,6 +540,33 @@ def test_one_call_of_the_kernel_for_a_message(
     pump(poller, lambda: protocol.data)
     assert calls == ["send", "recv"]
     channel.sock = real
+
+
+def test_new_keys_without_end(kit: Kit, poller: Poller) -> None:
+    """A few are no harm, and a flood of them ends the connection."""
+    channel, server, protocol = kit.shaken()
+    new_keys(server, 20)
+    server.send(b"reply")
+    pump(poller, lambda: protocol.data == b"reply")
+    channel.write(b"request")
+    server.until(lambda: server.data == b"request")
+    new_keys(server, 3000)
+    pump(poller, lambda: channel.closed)
+    assert protocol.events[-1] == ("lost", "TLS: too much without data")
+
+
+def new_keys(server: Far, count: int) -> None:
+    """Let the server use new keys so often, and ask for ours.  Python has no call for it."""
+    lib = ctypes.CDLL("libssl.so.3")
+    lib.SSL_key_update.argtypes = (ctypes.c_void_p, ctypes.c_int)
+    lib.SSL_do_handshake.argtypes = (ctypes.c_void_p,)
+    # Behind the head of the object, and a reference to its socket.
+    place = id(server.tls._sslobj) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
+    pointer = ctypes.c_void_p.from_address(place).value
+    for _ in range(count):
+        assert lib.SSL_key_update(pointer, 1) == 1
+        lib.SSL_do_handshake(pointer)
+    server.send_raw()
 
 
 # Ends.

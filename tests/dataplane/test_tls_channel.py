@@ -15,6 +15,7 @@ from slardar.dataplane import poller as poller_module
 from slardar.dataplane.channel import READ_SIZE, SMALL, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.sealed_channel import engine_of
 from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.http1.tls import subject_of
@@ -659,6 +660,40 @@ def test_close_in_the_middle_is_not_said(secure: Connect, poller: Poller) -> Non
     channel.close()
     far.until(lambda: far.end is not None)
     assert far.end != "said"
+
+
+@pytest.mark.parametrize("sizes", [(3, 5), (16384, 3), (3, 16384, 5), (16384, 16384, 16384)])
+def test_records_that_come_with_a_part_of_another(
+    secure: Connect, poller: Poller, sizes: tuple[int, ...]
+) -> None:
+    """What is complete is told at once and in order, whatever comes behind it."""
+    _, far, protocol = secure()
+    texts = [bytes((97 + at,)) * size for at, size in enumerate(sizes)]
+    records = []
+    for text in texts:
+        far.tls.write(text)
+        records.append(far.outgoing.read())
+    *complete, last = records
+    far.sock.send(b"".join(complete) + last[:-1])
+    pump(poller, lambda: protocol.data == b"".join(texts[:-1]))
+    far.sock.send(last[-1:])
+    pump(poller, lambda: protocol.data == b"".join(texts))
+
+
+def test_what_ssl_passes_its_calls_to(secure: Connect, poller: Poller) -> None:
+    """Where it is not to be had, Python's own object does the same."""
+    channel, far, protocol = secure()
+    engine = engine_of(channel._ssl)
+    assert engine is not channel._ssl, "this Python's ssl has it"
+    assert engine_of(far) is far
+    for one in (engine, channel._ssl):
+        channel._engine = one
+        far.send(b"x" * 20000)
+        pump(poller, lambda: len(protocol.data) == 20000)
+        assert channel.write(b"y" * 20000)
+        far.until(lambda: len(far.data) == 20000)
+        protocol.data, far.data = b"", bytearray()
+        assert (one.version(), one.pending()) == ("TLSv1.3", 0)
 
 
 def test_record_that_was_changed_on_its_way(secure: Connect, poller: Poller) -> None:

@@ -497,10 +497,13 @@ def test_listener_of_which_nothing_is_known(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("keys", [None, TicketKeys(b"current", b"former")])
 def test_session_does_not_resume_at_a_listener_with_another_policy(
-    maker: Maker, authority: Authority, client: ssl.SSLContext, version: ssl.TLSVersion
-) -> None:
-    """Of the same name: else whoever comes in at one listener comes in at all."""
+    maker: Maker, authority: Authority, client: ssl.SSLContext, version: ssl.TLSVersion,
+    keys: TicketKeys | None,
+) -> None:  # fmt: skip
+    """Of the same name: else whoever comes in at one listener comes in at all.  Also where
+    processes share sessions."""
     ca = authority.file.read_text()
     client.load_cert_chain(*authority.issue("resuming", ("client",)))
     client.minimum_version = client.maximum_version = version
@@ -513,6 +516,7 @@ def test_session_does_not_resume_at_a_listener_with_another_policy(
             listeners={one.id: 1 + place for place, one in enumerate(listeners.values())},
         )
     )
+    contexts.take_tickets(keys)
 
     def served(verify: Verify) -> Served:
         found = contexts.find("a.example", listeners[verify])

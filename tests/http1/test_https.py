@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from slardar.http1.client import ClientConnection
 from slardar.http1.https import hsts_line, https_url
 from slardar.http1.interfaces import HookedRequest, HooksBase
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_SLARDAR
 from slardar.http1.request import Request, Told, parse_request
 from slardar.http1.tls import TlsFacts
+from slardar.model.listener import ListenerSpec
 from slardar.model.networks import Networks
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import GET, GET_10, OK, get, post, post_chunked, reply, statuses
@@ -116,6 +119,18 @@ def test_request_goes_to_the_same_target(plain: Playbook, sent: bytes, place: by
     (record,) = plain.observer.records
     assert (record.status, record.answered_by) == (308, BY_SLARDAR)
     assert record.error == "this host is served over https"
+
+
+@pytest.mark.parametrize(("header", "place"), [(False, b"a.test:8443"), (True, b"a.test")])
+def test_port_of_the_connection_counts(plain: Playbook, header: bool, place: bytes) -> None:
+    """The port that a PROXY protocol header tells is another machine's, as its port of TLS is."""
+    plain.client.ends = Ends("192.0.2.7", 1, "192.0.2.8", 80)
+    listener = ListenerSpec("x", "tcp:8080", proxy_protocol=header)
+    plain.connection = ClientConnection(plain.host, b"192.0.2.7", listener)
+    plain.client.protocol = plain.connection
+    plain.connection.attach(plain.client)
+    plain.client_sends(GET)
+    assert redirected(plain.client_gets()) == b"https://" + place + b"/"
 
 
 @pytest.mark.parametrize(

@@ -219,40 +219,6 @@ def test_requests_of_curl(site: Site) -> None:
     ]
 
 
-@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-def test_openssl_client(site: Site, version: str) -> None:
-    """It resumes its session, offers nothing weak, and cannot renegotiate."""
-    site.start()
-    session = site.folder / "session"
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{site.port}", version]
-    command += ["-servername", "a.example", "-CAfile", str(site.authority.file), "-ign_eof"]
-
-    def talk(*words: str, say: str = "") -> str:
-        request = "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
-        done = subprocess.run(
-            [*command, *words],
-            input=(say + request).encode(),
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        return done.stdout.decode("latin-1") + done.stderr.decode("latin-1")
-
-    first = talk("-sess_out", str(session))
-    assert "HTTP/1.1 200 OK" in first
-    assert "Verify return code: 0 (ok)" in first
-    assert "Max Early Data: 0" in first or version == "-tls1_2"
-    assert "Reused, TLSv" in talk("-sess_in", str(session))
-    if version == "-tls1_2":
-        for weak in ("AES128-SHA", "ECDHE-ECDSA-AES128-SHA", "DHE-RSA-AES128-GCM-SHA256", "aNULL"):
-            assert "handshake failure" in talk("-cipher", f"{weak}:@SECLEVEL=0"), weak
-        process = subprocess.run(
-            [*command[:-1], "-state"], input=b"R\n", capture_output=True, timeout=PATIENCE,
-            check=False,
-        )  # fmt: skip
-        assert b"no renegotiation" in process.stdout + process.stderr
-
-
 def test_tunnel_and_half_close(site: Site) -> None:
     """An upgraded connection passes both ways, and so do the ends of both sides."""
     site.start("1")

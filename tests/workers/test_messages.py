@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from slardar.config import parse_settings
 from slardar.health.verdicts import Verdict
@@ -15,7 +16,7 @@ from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
-from slardar.model.tls import Challenges, ClientPolicy, Keyring, Pair
+from slardar.model.tls import Challenges, ClientPolicy, Keyring, Pair, ServerTls
 from slardar.workers import messages
 from slardar.workers.messages import Done, Report, ServerReport, Verdicts
 from tests.hooks.kit import code, hook, hooks
@@ -330,3 +331,32 @@ def test_keyring_travels_as_what_has_changed() -> None:
     assert (taken.default, taken.policies) == ("x", after.policies)
     with pytest.raises(ValueError, match="expected 3 certificates, have 1"):
         messages.changed_keyring(Keyring((a,)), told)
+
+
+def test_files_of_tls_travel_once() -> None:
+    """However many upstreams name them: a file of CAs is large."""
+    tls = ServerTls(ca="CA" * 1000, cert="CERT", key="KEY", ca_file="/ca", cert_file="/c")
+    plain = parse_upstream("plain", {"servers": [{"host": "a", "port": 1, "tls": True}]}, "x")
+    secured = [
+        structs.replace(
+            parse_upstream(name, {"servers": [{"host": "a", "port": 1}]}, "x"),
+            tls=tls,
+            server_tls={"a:1": structs.replace(tls, server_name=name), "b:1": None},
+        )
+        for name in "abc"
+    ]
+    upstreams = {one.name: one for one in [plain, *secured]}
+    snapshot = Snapshot.build(2, upstreams, (), None)
+    for message in (
+        messages.whole(snapshot),
+        messages.delta(Snapshot.build(1, {}, (), None), snapshot, list(upstreams)),
+    ):
+        data = messages.encode(message)
+        assert data.count(b"CERT") == data.count(b"KEY") == 1
+        assert data.count(b"CA" * 1000) == 1
+        found: Any = messages.decode_to_worker(data)
+        arrived = {one.name: one for one in found.upstreams}
+        assert arrived["plain"].server_tls == {"a:1": ServerTls()}
+        for one in secured:
+            assert arrived[one.name].tls == one.tls
+            assert arrived[one.name].server_tls == one.server_tls
