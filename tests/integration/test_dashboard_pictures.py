@@ -172,7 +172,8 @@ def test_pictures(light: Dashboard, dark: Dashboard, phone: Dashboard, tmp_path:
         if wanted is not None:
             # The lines of the last half minute.
             dashboard.page.wait_for_timeout(10_000)
-        expect(dashboard.upstream("www.example.com").locator(".row .p99 .value")).to_contain_text("s")
+        latency = dashboard.upstream("www.example.com").locator(".row .p99 .value")
+        expect(latency).to_contain_text("s")
     light.page.set_viewport_size({"width": 1280, "height": 860})
     light.page.evaluate("scrollTo(0, 0)")
     light.page.screenshot(path=folder / "dashboard-light.png")
