@@ -23,10 +23,12 @@ TEST_PACKAGES := chromium curl etcd-server haproxy iproute2 libnginx-mod-http-lu
 	nftables nginx openssl pebble prometheus redis-server rsyslog sqlite3 sslscan wrk zookeeper
 # A machine that has another Docker keeps it: Debian's would take its place.
 TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)
+# Where Node came from elsewhere, it has brought npm with it.
+TEST_PACKAGES += $(if $(shell command -v npm),,npm)
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx openssl wrk
 
-.PHONY: help run check test lint format bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs clean
+.PHONY: help run check test lint format bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +39,11 @@ run: $(STAMPS)/run ## start slardar with two demo backends; Ctrl-C ends all
 check: lint ## in a minute: `make lint`, and the tests without sockets and processes
 	scripts/run_tests $(BIN)/python quick $(ARGS)
 
-test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/consul $(STAMPS)/compiler ## in a quarter of an hour: set everything up, and pass all tests
+test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/consul $(STAMPS)/axe $(STAMPS)/compiler ## in a quarter of an hour: set everything up, and pass all tests
 	scripts/run_tests $(BIN)/python all $(ARGS)
+
+screenshots: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/axe ## take the pictures of the dashboard in docs/ anew
+	SLARDAR_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/integration/test_dashboard_pictures.py
 
 lint: $(STAMPS)/lint $(STAMPS)/test ## style, formatting, types, direction of imports
 	$(BIN)/ruff check .
@@ -116,6 +121,10 @@ $(STAMPS)/bench-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 
 $(STAMPS)/soak-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 	scripts/install_packages $(SOAK_PACKAGES)
+	@touch $@
+
+$(STAMPS)/axe: scripts/fetch_axe $(STAMPS)/test-packages | $(STAMPS)/venv
+	scripts/fetch_axe $(VENV)/axe
 	@touch $@
 
 # Without a stamp, the next make tries to get it again.

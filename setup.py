@@ -251,6 +251,7 @@ setup(
     packages=[*find_packages(include=["slardar", "slardar.*"]), "twisted.plugins"],
     package_data={
         "slardar": ["py.typed"],
+        "slardar.control": ["page/*"],
         "slardar.hooks.lua": ["*.lua"],
         "slardar.hooks.python": ["*.pyi"],
         "slardar.stores": ["schema/*.sql"],

@@ -457,6 +457,13 @@ class IPlane(Interface):
     def facts() -> Facts:
         """What the metrics show of the present."""
 
+    def time_servers(seconds: float) -> None:
+        """Time the replies of each server for so many seconds from now on, for
+        :attr:`slardar.observers.totals.ServerTotals.buckets`.
+
+        It costs each request a little, so it is for those who look at servers, and ask again.
+        """
+
     def peers(upstream: str) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream, for the status; empty for an unknown
         upstream."""

@@ -128,15 +128,18 @@ def within(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment
 
 
 def test_wheel_holds_what_is_needed_and_nothing_of_twisted(wheel: Path) -> None:
-    """It has the plugin, the schema and the typing mark, and no ``__init__`` for twisted."""
+    """It has the plugin, the schema, the dashboard and the typing mark, and no ``__init__`` for
+    twisted."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     stub = "slardar/hooks/python/hook.pyi"
     assert {PLUGIN, "slardar/py.typed", "slardar/service.py", stub} <= names
     in_checkout = {
-        path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("slardar/stores/**/*.sql")
+        path.relative_to(CHECKOUT).as_posix()
+        for pattern in ("slardar/stores/**/*.sql", "slardar/control/page/*.*")
+        for path in CHECKOUT.glob(pattern)
     }
-    assert in_checkout
+    assert len(in_checkout) > 10
     assert in_checkout <= names
     assert {name for name in names if name.startswith("twisted/")} == {PLUGIN}
     assert not [name for name in names if name.startswith("tests/")]

@@ -136,6 +136,13 @@ class GetOpenApi(OperationCommand):
     arguments: ClassVar = [_PARAMETERS]
 
 
+class GetOverview(OperationCommand):
+    """Counters for a live view: of everything, of every upstream, and of some servers."""
+
+    operation = "overview"
+    arguments: ClassVar = [_PARAMETERS]
+
+
 class Metrics(OperationCommand):
     """What slardar has counted, in Prometheus' text format."""
 

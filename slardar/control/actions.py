@@ -65,7 +65,8 @@ class Actions(Configuration):
         service_watch: ServiceWatch | None = None,
     ) -> None:
         super().__init__(settings, store, plane, plugins, clock, service_watch)
-        self._start_time = clock()
+        #: When this process began to serve, in epoch seconds.
+        self.start_time = clock()
         #: What ``/status`` shows of the generations before this process; newest first.
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
         #: How it is with the certificates that are got by ACME, by host.
@@ -126,7 +127,7 @@ class Actions(Configuration):
             self.settings,
             self.snapshot,
             self.plane,
-            self._start_time,
+            self.start_time,
             self.failed,
             [self.generation(), *self.older_generations()],
             self.hooks.summary(),
@@ -151,7 +152,7 @@ class Actions(Configuration):
         """What the status says of this process under ``generations``."""
         return {
             "pid": os.getpid(),
-            "age": round(self.clock() - self._start_time, 1),
+            "age": round(self.clock() - self.start_time, 1),
             "connections": self.plane.statistics().get("connections", 0),
         }
 

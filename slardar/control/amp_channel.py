@@ -346,6 +346,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
             who=Author(caller.name, self._peer or "unix"),
             condition=condition,
             names=caller.names,
+            is_admin=caller.is_admin,
         )
         return await carry_out(operation, self._site.actions, call)
 

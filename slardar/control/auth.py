@@ -88,22 +88,34 @@ class Gate:
             outside of ``allow`` and for what a browser was made to send, 429 after many wrong
             tokens from the caller's address.
         """
+        self.check_browser(header, peer)
+        if not self._known:
+            return Caller("http", True)
+        return self.caller_of(_bearer(header("Authorization")), peer)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a caller needs a token."""
+        return bool(self._known)
+
+    def check_browser(self, header: Callable[[str], Sequence[str]], peer: str | None) -> None:
+        """Refuse what :meth:`admit` refuses whoever calls; a caller needs no token for this.
+
+        :raise RefusedError: 400 and 403, as there.
+        """
         self.check_peer(peer)
         hosts = header("Host")
         if len(hosts) > 1:
             raise RefusedError(400, "expected one Host header")
         host = hosts[0].strip().lower() if hosts else ""
         _check_site(header("Origin"), header("Sec-Fetch-Site"), host)
-        if not self._known:
-            # HTTP/1.0 without Host is no browser either.
-            if hosts and peer is not None and not _is_own_name(host):
-                raise RefusedError(
-                    403,
-                    "expected an address or localhost as Host; other names are taken "
-                    "only with control.tokens",
-                )
-            return Caller("http", True)
-        return self.caller_of(_bearer(header("Authorization")), peer)
+        # HTTP/1.0 without Host is no browser either.
+        if not self._known and hosts and peer is not None and not _is_own_name(host):
+            raise RefusedError(
+                403,
+                "expected an address or localhost as Host; other names are taken "
+                "only with control.tokens",
+            )
 
     def caller_of(self, token: str | None, peer: str | None) -> Caller:
         """The caller with this token; ``None`` is a caller without one.

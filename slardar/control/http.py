@@ -33,6 +33,7 @@ from slardar.control.calls import (
     split_path,
 )
 from slardar.control.conditions import Condition, etag
+from slardar.control.dashboard import Dashboard
 from slardar.control.event_stream import EventStream
 from slardar.control.operation import ControlCall, carry_out
 from slardar.control.pieces import in_pieces
@@ -83,6 +84,8 @@ class ControlRequest(http.Request):
     _is_refused = False
     _is_gone = False
     _is_begun = False
+    #: Whether it is for what everybody may read.
+    _is_public = False
     _query = b""
     #: The events that this request is answered with, while they are sent.
     _stream: EventStream | None = None
@@ -98,8 +101,15 @@ class ControlRequest(http.Request):
         # The body is kept in ``_body``. twisted.web would open a file here; it wants something that
         # it can close.
         self.content = BytesIO()
+        site = self.channel.factory
         try:
-            caller = self.channel.factory.gate.admit(self._header, self._peer)
+            if site.dashboard.has(self.channel.method, self.channel.uri):
+                site.gate.check_browser(self._header, self._peer)
+                if length != 0:
+                    raise RefusedError(400, "expected no body")
+                self._is_public = True
+                return
+            caller = site.gate.admit(self._header, self._peer)
             self._caller = caller
             self.channel.admitted(length != 0)
             if length is not None and length > MAX_BODY:
@@ -213,6 +223,9 @@ class ControlRequest(http.Request):
 
     async def _call(self) -> JsonReply | EventsAsked:
         """Carry out the call."""
+        if self._is_public:
+            asked = self._header("Accept-Encoding"), self._header("If-None-Match")
+            return self.channel.factory.dashboard.answer(self.path, *asked)
         assert self._caller is not None
         method = self.method.decode("latin-1")
         if method == "HEAD":
@@ -238,6 +251,7 @@ class ControlRequest(http.Request):
             who=Author(self._caller.name, self._peer or "unix"),
             condition=condition,
             names=self._caller.names,
+            is_admin=self._caller.is_admin,
             last_event="".join(self._header("Last-Event-ID")[:1]),
         )
         actions = self.channel.factory.actions
@@ -534,6 +548,7 @@ class ControlSite(http.HTTPFactory):
         super().__init__(timeout=_HEAD, reactor=reactor)
         self.actions = actions
         self.gate = Gate(control.tokens, control.networks, self.reactor.seconds)
+        self.dashboard = Dashboard(self.gate.has_tokens)
         self.refusals = Refusals(self.reactor.seconds)
         self.room = Room()
 

@@ -43,8 +43,9 @@ class ControlCall(Struct, frozen=True):
     who: str
     #: The condition on which a change is made.
     condition: Condition | None = None
-    #: The names that the caller may see and change.
+    #: The names that the caller may see and change, and whether the caller may make changes.
     names: Names = EVERYTHING
+    is_admin: bool = False
     #: The id of the last event that the caller has seen; empty for none.
     last_event: str = ""
 

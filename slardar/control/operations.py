@@ -24,6 +24,7 @@ from slardar.control.explain import (
 )
 from slardar.control.openapi import describe
 from slardar.control.operation import CallResult, ControlCall, Operation, Parameter, Role
+from slardar.control.overview import overview
 from slardar.control.pieces import in_pieces
 from slardar.errors import ConfigError, NotReadyError, PartlyReadError, SlardarError
 from slardar.events import KINDS, Event, EventsAsked, Gap, More, kind_of
@@ -40,6 +41,8 @@ _ALWAYS = (Gap, More)
 _MAX_HEADER = 1000
 #: Digits of a version, at most: a store keeps it in 64 bits.
 _MAX_DIGITS = 18
+#: Upstreams whose servers one answer of the overview shows, at most.
+_MAX_SHOWN = 100
 #: Changes in one answer of the history: at most, and without ``limit``.
 _MAX_LIMIT = 1000
 _LIMIT = 100
@@ -48,6 +51,15 @@ _LIMIT = 100
 def _status(actions: Actions, call: ControlCall) -> Any:
     status = actions.status()
     return status if call.names.is_everything else call.names.in_status(status)
+
+
+async def _overview(actions: Actions, call: ControlCall) -> Any:
+    wanted = call.parameters["upstream"]
+    if len(wanted) > _MAX_SHOWN:
+        raise ConfigError(f"upstream: expected at most {_MAX_SHOWN} names, got {len(wanted)}")
+    found = await overview(actions, call.names, wanted, call.parameters["index"])
+    found["caller"] = {"who": str(call.who), "role": "admin" if call.is_admin else "read"}
+    return found
 
 
 async def _metrics(actions: Actions, call: ControlCall) -> Any:
@@ -482,6 +494,14 @@ _AFTER = Parameter("after", _read_text, "", "Events after the one with this id."
 _LIMITED = Parameter(
     "limit", _read_limit, _LIMIT, f"At most so many entries, up to {_MAX_LIMIT}.", _NUMBER
 )
+_SHOWN = Parameter(
+    "upstream",
+    _read_text,
+    (),
+    "An upstream whose servers are shown, too; may be given several times.",
+    {"type": "array", "items": {"type": "string"}},
+    is_list=True,
+)
 #: What describes a request.
 _OF_REQUEST = (
     Parameter("host", read_line, about="The Host that the client asks for; needed."),
@@ -572,6 +592,15 @@ OPERATIONS: tuple[Operation, ...] = (
         _status,
         "What slardar does and knows.",
         answer="Status",
+        is_filtered=True,
+    ),
+    _question(
+        "overview",
+        "/overview",
+        _overview,
+        "Counters for a live view: of everything, of every upstream, and of some servers.",
+        _flag("index", "A row for each upstream."),
+        _SHOWN,
         is_filtered=True,
     ),
     _question(

@@ -63,6 +63,9 @@ class JsonReply(Struct):
             "X-Content-Type-Options": "nosniff",
         }
         headers = {**common, **self.headers}
+        if self.status == 304:
+            # It would be the length of what is left out.
+            del headers["Content-Length"]
         return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 

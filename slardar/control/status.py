@@ -24,10 +24,17 @@ from slardar.model.snapshot import Snapshot
 from slardar.resolve import NameState
 from slardar.stores.kept import Trouble
 
-__all__ = ["build_status", "ignored_keys", "shown_store"]
+__all__ = [
+    "Times",
+    "build_status",
+    "ignored_keys",
+    "shown_levels",
+    "shown_service",
+    "shown_store",
+]
 
 
-class _Times(dict[int, str]):
+class Times(dict[int, str]):
     """Local times as text, by epoch second.  Many servers share the same second."""
 
     def __missing__(self, second: int) -> str:
@@ -62,7 +69,7 @@ def build_status(
     is wrong with them; ``tls`` what there is to know of TLS to clients;
     ``acme`` how it is with the certificates that are got by ACME.
     """
-    times = _Times()
+    times = Times()
     statistics = dict(plane.statistics())
     balancer_errors = statistics.pop("balancer_errors", None)
     names = statistics.pop("names", {})
@@ -91,7 +98,7 @@ def build_status(
         status["origins"] = dict(origins)
     if services:
         status["services"] = {
-            name: _service(snapshot.services[name], snapshot.upstreams[name], state, times)
+            name: shown_service(snapshot.services[name], snapshot.upstreams[name], state, times)
             for name, state in sorted(services.items())
             if name in snapshot.services
         }
@@ -112,7 +119,7 @@ def build_status(
     if counts:
         status["upstreams"] = counts
     for name, upstream in sorted(snapshot.upstreams.items()):
-        status[f"cls:{name}"] = _levels(upstream, plane.peers(name), names, times)
+        status[f"cls:{name}"] = shown_levels(upstream, plane.peers(name), names, times)
     return status
 
 
@@ -124,7 +131,7 @@ def shown_store(store: IStore, url: str, trouble: Trouble | None, now: float) ->
         "status": "ok" if trouble is None else trouble.status,
     }
     if trouble is not None:
-        shown["since"] = _Times()[int(trouble.since)]
+        shown["since"] = Times()[int(trouble.since)]
         shown["age"] = round(max(0.0, now - trouble.since), 1)
         shown["reason"] = trouble.reason
     if IKeptStore.providedBy(store):
@@ -145,7 +152,7 @@ def ignored_keys(snapshot: Snapshot) -> list[str]:
     return lines
 
 
-def _acme(state: HostState, times: _Times) -> dict[str, Any]:
+def _acme(state: HostState, times: Times) -> dict[str, Any]:
     shown: dict[str, Any] = {"status": state.status}
     if state.expires:
         shown["expires"] = times[int(state.expires)]
@@ -160,9 +167,10 @@ def _acme(state: HostState, times: _Times) -> dict[str, Any]:
     return shown
 
 
-def _service(
-    service: Service, upstream: Upstream, state: ServiceState, times: _Times
+def shown_service(
+    service: Service, upstream: Upstream, state: ServiceState, times: Times
 ) -> dict[str, Any]:
+    """One service, with what its catalogue has said."""
     shown: dict[str, Any] = {
         service.origin[0]: service.source[service.origin[0]],
         "servers": len(upstream.servers),
@@ -179,12 +187,14 @@ def _service(
     return shown
 
 
-def _levels(
+def shown_levels(
     upstream: Upstream,
     peers: Mapping[str, ServerLive],
     names: Mapping[str, NameState],
-    times: _Times,
+    times: Times,
 ) -> list[list[dict[str, Any]]]:
+    """The servers of an upstream, a list for each level: ``peers`` is what is known of them,
+    ``names`` what lookups of their names have found."""
     name = upstream.name
     return [
         [_server(name, server, peers, names, times) for server in level.servers]
@@ -197,7 +207,7 @@ def _server(
     server: Server,
     peers: Mapping[str, ServerLive],
     names: Mapping[str, NameState],
-    times: _Times,
+    times: Times,
 ) -> dict[str, Any]:
     key = server.key
     # A server that is not served yet is shown like one that has had no request.

@@ -464,6 +464,10 @@ class DataPlane(Router):
         dropped = self.observers.statistics()["access_log_dropped"]
         return Facts(*self.present(), {"alive": 1}, 0, dropped, self._health.present)
 
+    def time_servers(self, seconds: float) -> None:
+        """Time each server's replies; see :class:`slardar.interfaces.IPlane`."""
+        self.observers.counting.timed_until = self.clock.now + seconds
+
     def metrics(self) -> Iterator[str]:
         """What this process alone has counted (:func:`slardar.observers.exposition.scrape`)."""
         return scrape(self, self._snapshot, __version__)

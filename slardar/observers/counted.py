@@ -37,6 +37,8 @@ class ServerCounted(Struct, array_like=True, frozen=True):
     codes: Codes
     failures: Kinds = {}
     ejections: Counter = 0
+    #: Empty: its replies were not timed.
+    buckets: Buckets = ()
 
 
 class UpstreamCounted(Struct, array_like=True, frozen=True):
@@ -119,7 +121,9 @@ def counted_in(counting: Counting, size: int) -> Iterator[Counted]:
 
 def _servers(servers: Iterator[tuple[str, ServerCounts]], size: int) -> tuple[ServerCounted, ...]:
     return tuple(
-        ServerCounted(key, _codes(about.good, about.codes), about.failures)
+        ServerCounted(
+            key, _codes(about.good, about.codes), about.failures, buckets=tuple(about.buckets)
+        )
         for key, about in islice(servers, size)
     )
 

@@ -35,14 +35,18 @@ _LARGE: Final = 1 << 20
 
 class ServerCounts:
     """The attempts on one server: ``good`` with the status 200, by far the most common one,
-    ``codes`` with others (0: no reply), and ``failures`` by their kinds."""
+    ``codes`` with others (0: no reply), and ``failures`` by their kinds.
 
-    __slots__ = ("codes", "failures", "good")
+    ``buckets`` are the times of attempts that got a reply, as in :class:`UpstreamCounts`; empty
+    while nobody looks at servers."""
+
+    __slots__ = ("buckets", "codes", "failures", "good")
 
     def __init__(self) -> None:
         self.good: int = 0
         self.codes: dict[int, int] = {}
         self.failures: dict[str, int] = {}
+        self.buckets: list[int] = []
 
 
 class UpstreamCounts:
@@ -93,6 +97,7 @@ class Counting(Observer):
         "added_seconds",
         "bounds",
         "refused",
+        "timed_until",
         "upstreams",
     )
 
@@ -105,6 +110,9 @@ class Counting(Observer):
         self.refused: dict[str, int] = {}
         self.added: list[int] = [0] * (len(added_bounds) + 1)
         self.added_seconds: float = 0.0
+        #: Until when each server is timed, too, in the seconds of records.  That makes a request
+        #: dearer, so somebody has to ask for it again and again.
+        self.timed_until: float = 0.0
 
     def request_ended(self, record: RequestRecord) -> None:
         name = record.upstream
@@ -144,6 +152,19 @@ class Counting(Observer):
             seconds = 0.0
         self.added_seconds += seconds
         self.added[_bucket(self.added_bounds, seconds)] += 1
+        if record.ended < self.timed_until:
+            self._time_servers(counts, record)
+
+    def _time_servers(self, counts: UpstreamCounts, record: RequestRecord) -> None:
+        if record.tries == 0:
+            return
+        for attempt in record.attempts:
+            if attempt.status:
+                server = counts.servers[attempt.server]
+                if not server.buckets:
+                    server.buckets = [0] * (len(self.bounds) + 1)
+                seconds = (attempt.ended or record.ended) - attempt.started
+                server.buckets[_bucket(self.bounds, seconds)] += 1
 
     def _new(self, name: str) -> UpstreamCounts:
         counts = self.upstreams[name] = UpstreamCounts(len(self.bounds) + 1)

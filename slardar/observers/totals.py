@@ -19,14 +19,17 @@ _Key = TypeVar("_Key", str, int)
 
 
 class ServerTotals:
-    """The attempts on one server: by status (0: no reply), failures by kind, ejections."""
+    """The attempts on one server: by status (0: no reply), failures by kind, ejections.
 
-    __slots__ = ("codes", "ejections", "failures")
+    ``buckets`` are the times of its replies while somebody looked at it; empty if nobody has."""
+
+    __slots__ = ("buckets", "codes", "ejections", "failures")
 
     def __init__(self) -> None:
         self.codes: dict[int, int] = {}
         self.failures: dict[str, int] = {}
         self.ejections = 0
+        self.buckets: list[int] = []
 
 
 class UpstreamTotals:
@@ -137,6 +140,9 @@ class Totals:
             if server.failures:
                 _add(found.failures, server.failures)
             found.ejections += server.ejections
+            if same and len(server.buckets) == len(totals.buckets):
+                found.buckets = found.buckets or [0] * len(totals.buckets)
+                _add_buckets(found.buckets, server.buckets)
 
     def ejected(self, upstream: str, server: str) -> None:
         """A server that there is was ejected once more."""
@@ -265,7 +271,13 @@ def _told_upstream(name: str, totals: UpstreamTotals) -> UpstreamCounted:
         totals.retries,
         totals.exhausted,
         tuple(
-            ServerCounted(key, dict(server.codes), dict(server.failures), server.ejections)
+            ServerCounted(
+                key,
+                dict(server.codes),
+                dict(server.failures),
+                server.ejections,
+                tuple(server.buckets),
+            )
             for key, server in totals.servers.items()
         ),
     )

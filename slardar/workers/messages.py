@@ -54,6 +54,7 @@ __all__ = [
     "TakeKeyring",
     "TakeSettings",
     "TakeTickets",
+    "TimeServers",
     "ToWorker",
     "Told",
     "UpstreamReport",
@@ -227,6 +228,12 @@ class Reopen(Struct, tag="reopen", frozen=True):
     """Open the files of access logs anew."""
 
 
+class TimeServers(Struct, tag="time", frozen=True):
+    """Time the replies of each server for so many seconds from now on."""
+
+    seconds: float
+
+
 class Explain(Struct, tag="explain", frozen=True):
     """Explain where a request would go: a :class:`Told` comes before the answer."""
 
@@ -365,6 +372,7 @@ ToWorker = (
     | TakeKeyring
     | TakeTickets
     | Reopen
+    | TimeServers
     | Verdicts
     | Addresses
     | Explain

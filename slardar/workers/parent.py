@@ -117,6 +117,8 @@ class Workers:
         metrics = settings.metrics
         #: What was counted, also in processes before this one.
         self.totals = Totals(metrics.buckets, metrics.added_buckets)
+        #: Until when the workers time each server's replies.
+        self._timed_until = 0.0
         #: What there is in each worker, by its number.
         self._present: dict[int, Present] = {}
         self._hooks = HookWatch(reactor.seconds, self._suspend_hook, publish)
@@ -508,6 +510,14 @@ class Workers:
         states = Counter(slot.state for slot in slots)
         dropped = self._tally.totals()["access_log_dropped"]
         return Facts(connections, tunnels, states, restarts, dropped, server)
+
+    def time_servers(self, seconds: float) -> None:
+        """Time each server's replies; see :class:`slardar.interfaces.IPlane`.  Workers are told
+        only when the half of the time has passed for which they were told last."""
+        now = self._reactor.seconds()
+        if now + seconds / 2 > self._timed_until:
+            self._timed_until = now + seconds
+            self._supervisor.tell_all(messages.encode(messages.TimeServers(seconds)))
 
     def _out(self) -> set[tuple[str, str, int]]:
         """The servers whose health lets them have no requests."""

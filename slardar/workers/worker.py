@@ -139,6 +139,9 @@ class Worker:
         if isinstance(message, messages.Reopen):
             self._plane.reopen_logs()
             return self._done()
+        if isinstance(message, messages.TimeServers):
+            self._plane.time_servers(message.seconds)
+            return self._done()
         if isinstance(message, messages.Explain):
             explained = self._plane.explain(message.head, message.client)
             return explained.addCallback(

@@ -156,6 +156,8 @@ class FakePlane:
         self.names: dict[str, Any] = {}
         self.error: Exception | None = None
         self.held: list[Any] | None = None
+        #: For how many seconds it was asked to time servers.
+        self.timed = 0.0
         #: The hooks that it was asked to check: names, and the modules to load each with.
         self.checked: list[tuple[str, Mapping[str, str] | None]] = []
         self.tally = HookTally()
@@ -201,6 +203,9 @@ class FakePlane:
 
     def take_counted(self, counted: Counted) -> None:
         self.totals.take(counted, self.snapshot)
+
+    def time_servers(self, seconds: float) -> None:
+        self.timed = seconds
 
     def facts(self) -> Facts:
         return Facts({"tcp:8080": 1}, {}, {"alive": 1}, 0, 0, lambda *_: (True, 0))

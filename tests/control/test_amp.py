@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 from twisted.internet import defer
@@ -165,6 +166,8 @@ PAIR = pair()
 CASES = [
     Case("status"),
     Case("metrics"),
+    Case("overview", {}, None, {"index": True, "upstream": ["a", "none"]}),
+    Case("overview", {}, None, {"upstream": ["a"] * 101}),
     Case("upstreams"),
     Case("openapi"),
     Case("upstream", A),
@@ -255,7 +258,7 @@ def over_http(web: WebClient, case: Case) -> tuple[int, Any]:
         name: int(value) if isinstance(value, bool) else value
         for name, value in case.parameters.items()
     }
-    query = "&".join(f"{name}={value}" for name, value in texts.items())
+    query = urlencode(texts, doseq=True)
     reply = web.call(operation.methods[0], f"{path}?{query}" if query else path, case.body)
     # What is no JSON is a text, which a command's answer has as a string.
     is_json = reply.headers["Content-Type"] == "application/json"

@@ -220,7 +220,7 @@ def test_head_is_get_without_a_body(client: WebClient) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "message"),
     [
-        ("GET", "/", None, 404, "no such path"),
+        ("GET", "/page/none", None, 404, "no such path"),
         ("GET", "/nothing", None, 404, 'no such path: "/nothing"'),
         ("GET", "/metric", None, 404, "no such path"),
         ("GET", "/upstream", None, 404, "no such path"),

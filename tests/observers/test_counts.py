@@ -48,6 +48,29 @@ def test_served_request() -> None:
     assert told(found) == Counted()
 
 
+def test_servers_are_timed_while_somebody_looks() -> None:
+    """A request costs a little more then.  An attempt without a reply has no time."""
+    play, found = observed()
+    for until, buckets in ((0.0, ()), (100.0, (0, 0, 1, 0)), (0.4, ())):
+        found.timed_until = play.clock.now + until
+        play.client_sends(GET)
+        play.pass_time(0.5)
+        play.origin_sends(OK)
+        play.client_gets()
+        (about,) = told(found).upstreams
+        assert about.servers[0].buckets == buckets
+    found.timed_until = 100.0
+    record = RequestRecord(b"", None, 10.0)
+    record.upstream = "fake"
+    for started, ended, status in ((10.0, 10.05, 503), (10.1, 10.2, 0), (10.2, 12.0, 200)):
+        attempt = record.attempt("a:1", started)
+        attempt.ended, attempt.status = ended, status
+    record.ended, record.status = 12.0, 200
+    found.request_ended(record)
+    (about,) = told(found).upstreams
+    assert about.servers[0].buckets == (0, 1, 0, 1)
+
+
 def test_time_of_servers_is_not_added_time() -> None:
     """What a server takes is its own; a request that no server has is slardar's."""
     play, found = observed()

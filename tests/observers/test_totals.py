@@ -177,3 +177,21 @@ def test_nothing_goes_backwards() -> None:
             some.take(counted(name, f"127.0.0.1:{draw.choice('123')}"), served)
     assert expected > 20
     assert f'slardar_requests_total{{upstream="a",code="200"}} {expected}' in text_of(some, served)
+
+
+def test_times_of_servers_are_for_those_who_look() -> None:
+    """They add up, and a successor takes them over; a scrape does not show them."""
+    some = totals()
+    size = len(some.bounds) + 1
+    served = snapshot(a=[1])
+    for place in (0, 2, 2):
+        buckets = tuple(int(place == index) for index in range(size))
+        server = ServerCounted("127.0.0.1:1", {200: 1}, buckets=buckets)
+        some.take(Counted((UpstreamCounted("a", {200: 1}, servers=(server,)),)), served)
+    other = ServerCounted("127.0.0.1:1", {}, buckets=(1,))
+    some.take(Counted((UpstreamCounted("a", servers=(other,)),)), served)
+    found = some.upstreams["a"].servers["127.0.0.1:1"].buckets
+    assert found[:4] == [1, 0, 2, 0]
+    after = totals()
+    after.take(some.hand_over(0), served)
+    assert after.upstreams["a"].servers["127.0.0.1:1"].buckets == found

@@ -225,6 +225,7 @@ def test_staging_is_nothing_to_a_worker() -> None:
     [
         messages.SuspendHook(2**32 - 1),
         messages.SuspendHook(1, "é\0\n" * 100_000),
+        messages.TimeServers(15.0),
     ],
 )
 def test_word_of_the_director_arrives(message: Any) -> None:

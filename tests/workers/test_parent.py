@@ -69,6 +69,17 @@ def test_change_is_confirmed_by_every_worker() -> None:
     assert not one.of(Whole)
 
 
+def test_workers_are_told_now_and_then_to_time_servers() -> None:
+    """Every worker; not with each call of somebody who looks, and again before the time ends."""
+    team = Team(2)
+    team.start(snapshot(1, upstream("a", 1)))
+    for pause in (0, 2, 5.9, 0.2):
+        team.clock.advance(pause)
+        team.workers.time_servers(15.0)
+    for process in team.processes:
+        assert process.of(messages.TimeServers) == [messages.TimeServers(15.0)] * 2
+
+
 def test_changes_go_out_without_waiting_for_each_other() -> None:
     """A later change may be sent before an earlier one is confirmed."""
     team = Team(1)

@@ -32,6 +32,7 @@ from slardar.workers.messages import (
     Listening,
     Ping,
     Report,
+    TimeServers,
     Verdicts,
     WorkerSocket,
 )
@@ -116,6 +117,15 @@ def test_worker_serves_what_it_begins_with(director: Director) -> None:
     assert director.begin(snapshot(7, upstream("a", 1), upstream("b", 2))) == Done(7)
     assert [peer.key for peer in director.peers("b")] == ["127.0.0.1:2"]
     assert director.tell(Ping()) == Done(7)
+
+
+def test_worker_times_servers_for_a_while(director: Director) -> None:
+    """As long as the director has said."""
+    director.begin(snapshot(1, upstream("a", 1)))
+    counting = director.plane.observers.counting
+    assert director.plane.clock.now >= counting.timed_until
+    assert director.tell(TimeServers(15.0)) == Done(1)
+    assert counting.timed_until == director.plane.clock.now + 15
 
 
 @pytest.mark.real
