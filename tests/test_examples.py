@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 
 from slardar.model.server import ProbeOptions
+from slardar.testing.stores import StoreContract
 from tests.health.probes.real import beat
 from tests.integration.programs import CHECKOUT, TWISTD, Program, Slardar, curl
 
 pytestmark = pytest.mark.real
 
 EXAMPLES = CHECKOUT / "examples"
+JOURNAL = EXAMPLES / "journal" / "slardar" / "stores" / "journal.py"
 
 
 class SlardarWithExamples(Slardar):
@@ -130,6 +132,43 @@ def test_smtp_probe_is_the_one_of_the_page() -> None:
     code = (EXAMPLES / "smtp_probe.py").read_text("utf-8").partition("annotations\n\n")[2]
     page = (CHECKOUT / "docs" / "health.md").read_text("utf-8")
     assert f"```python\n{code}```\n" in page
+
+
+@pytest.mark.real(False)
+class TestJournal(StoreContract):
+    """The journal does what every store must do."""
+
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path) -> None:
+        """The file of a test."""
+        self.path = str(tmp_path / "changes.jsonl")
+
+    def make_store(self) -> Any:
+        """A store of this file, made as slardar makes it."""
+        return runpy.run_path(str(JOURNAL))["from_place"](self.path, None)
+
+
+def test_journal_keeps_changes(start: Callable[[Program], Any], tmp_path: Path) -> None:
+    """slardar finds the module in a folder on Python's path, and after a restart the change."""
+    options = ("--store", "journal:changes.jsonl")
+    path = f"{EXAMPLES / 'journal'}:{CHECKOUT}"
+    body = {"servers": [{"host": "127.0.0.1", "port": 80}]}
+    for is_known in (False, True):
+        site = start(Slardar(tmp_path, *options, PYTHONPATH=path)).ready()
+        assert (site.call("GET", "/upstream/a")[0] == 200) == is_known
+        assert site.call("PUT", "/upstream/a", body)[0] == 200
+        site.stop()
+    with (tmp_path / "changes.jsonl").open("ab") as file:
+        file.write(b"[3, [{")
+    site = start(Slardar(tmp_path, *options, PYTHONPATH=path)).ready()
+    assert site.call("GET", "/upstream/a")[0] == 200
+
+
+@pytest.mark.real(False)
+def test_journal_is_the_one_of_the_page() -> None:
+    """The page on programming shows its code."""
+    code = JOURNAL.read_text("utf-8").partition("annotations\n\n")[2]
+    assert f"```python\n{code}```\n" in (CHECKOUT / "docs" / "programming.md").read_text("utf-8")
 
 
 @pytest.mark.real(False)
