@@ -47,7 +47,7 @@ class Reply(NamedTuple):
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(method, path, body, headers)
         reply = connection.getresponse()

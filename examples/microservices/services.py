@@ -57,7 +57,7 @@ class Call(NamedTuple):
 
 def ask(call: Call, service: str, method: str, path: str = "/", body: bytes = b"") -> bytes:
     """What another service answers.  slardar finds it by its name, and tries again if need be."""
-    connection = http.client.HTTPConnection(INNER, timeout=10)
+    connection = http.client.HTTPConnection(INNER, timeout=15)
     try:
         headers = {"Host": service, "X-Request-Id": call.request_id}
         connection.request(method, path, body, headers)
