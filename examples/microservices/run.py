@@ -264,6 +264,7 @@ def show_requests(site: Site) -> None:
     show("PUT", "/photos/cat", b"no picture", Authorization=TOKEN)
     show("PUT", "/photos/cat", PICTURE, Authorization=TOKEN)
     show("GET", "/photos/cat/about")
+    show("GET", "/photos/cat?width=wide")
     reply = show("GET", "/photos/cat?width=16", **{"X-Request-Id": "the-cat"})
     print(f"  by {reply.way}")
     print("its lines in the access logs:")

@@ -139,6 +139,8 @@ def metadata(call: Call) -> bytes:
 def thumbnail(call: Call) -> bytes:
     """Makes a picture smaller."""
     picture = Picture.read(call.body)
+    if not call.query["width"].isdecimal():
+        raise Failed(400, "the width is no number")
     width = max(1, min(int(call.query["width"]), picture.width))
     height = max(1, picture.height * width // picture.width)
     pixels = (
