@@ -498,7 +498,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slardar]:
     slardar.end()
 
 
-#: Milliseconds from a change of the search to a list that is laid out: the best of some.
+#: Milliseconds from a change of the search to a list that is laid out: the median of some.
 SEARCH = """() => {
     const search = document.getElementById("search");
     const list = document.getElementById("upstream-list");
@@ -510,7 +510,7 @@ SEARCH = """() => {
         list.getBoundingClientRect();
         times.push(performance.now() - began);
     }
-    return Math.min(...times);
+    return times.sort((a, b) => a - b)[3];
 }"""
 
 
