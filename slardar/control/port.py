@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.task import deferLater
+from twisted.internet.unix import Port as UNIXPort
 
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
@@ -75,7 +78,7 @@ class ControlPort:
         site = self._site
         if self._tls is not None and sock.family != socket.AF_UNIX:
             site = self._tls(site)
-        self._port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, site)
+        self._port = _adopted(self._reactor, sock, site)
 
     def own(self) -> None:
         """The process that handed the socket over does not use it any more."""
@@ -107,3 +110,16 @@ class ControlPort:
             await deferLater(self._reactor, 0)
         if self.opened is not None:
             self.opened.close()
+
+
+def _adopted(reactor: Any, sock: socket.socket, site: Any) -> Any:
+    """Twisted's port on a socket that listens.  The file of a unix socket keeps its mode."""
+    if sock.family != socket.AF_UNIX:
+        return reactor.adoptStreamPort(sock.fileno(), sock.family, site)
+    # adoptStreamPort would let every user of the machine write to the file.
+    port = UNIXPort._fromListeningDescriptor(reactor, sock.fileno(), site)
+    name = sock.getsockname()
+    if isinstance(name, str):  # an abstract name is bytes, and has no file
+        port.mode = stat.S_IMODE(os.stat(name).st_mode)
+    port.startListening()
+    return port
