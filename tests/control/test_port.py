@@ -19,13 +19,14 @@ pytestmark = pytest.mark.real
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("handed_over", [False, True])
 async def test_the_file_of_a_unix_socket_keeps_its_mode(tmp_path: Path, handed_over: bool) -> None:
-    """Who may not write to it may not call."""
+    """Who may not write to it may not call.  It is put right if somebody has changed it."""
     path = tmp_path / "control.sock"
     endpoint = f"unix:{path}:mode=600"
     port = ControlPort(reactor, "amp", "control.amp", endpoint, Factory.forProtocol(Protocol))
     if handed_over:
         port.take(open_sockets(endpoint).sockets)
         port.own()
+        path.chmod(0o666)
     else:
         port.open()
     port.start()
@@ -43,4 +44,18 @@ async def test_an_abstract_name(tmp_path: Path) -> None:
     port.open()
     port.start()
     assert port.place
+    await port.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_socket_of_systemd(tmp_path: Path) -> None:
+    """Its unit says which mode the file has."""
+    path = tmp_path / "control.sock"
+    given = open_sockets(f"unix:{path}:mode=620")
+    endpoint = f"systemd:domain=UNIX:name={path.name}"
+    port = ControlPort(reactor, "amp", "control.amp", endpoint, Factory.forProtocol(Protocol))
+    port.take(given.sockets)
+    port.own()
+    port.start()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o620
     await port.stop()
