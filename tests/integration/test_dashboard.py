@@ -1,4 +1,8 @@
-"""The dashboard in a real browser, with a real slardar and real traffic."""
+"""The dashboard in a real browser, with a real slardar and real traffic.
+
+The file is long because the tests share one browser, one slardar and its traffic: to start these
+takes longer than most of the tests.
+"""
 
 from __future__ import annotations
 
