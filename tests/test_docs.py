@@ -267,6 +267,41 @@ def test_ratios_are_those_of_the_measurements() -> None:
         assert row.split(" | ") == [match[1] for match in found if match]
 
 
+@pytest.mark.real
+def test_tests_of_the_page_on_programming_pass(tmp_path: Path) -> None:
+    """They are run as a reader runs them, beside the examples that they test."""
+    files = {}
+    for text in blocks(DOCS / "programming.md", "python"):
+        name = re.match(r"# (test_\w+\.py)\n", text)
+        if name:
+            files[name[1]] = text
+    assert sorted(files) == ["test_journal.py", "test_smtp_probe.py", "test_tenant.py"]
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    examples = CHECKOUT / "examples"
+    shutil.copy(examples / "hooks" / "tenant.py", tmp_path)
+    path = ":".join(map(str, (examples, examples / "journal", CHECKOUT)))
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", *files],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert int(re.findall(r"(\d+) passed", ran.stdout)[0]) >= 30
+
+
+def test_index_has_every_page_once() -> None:
+    """Also those that Sphinx would only miss when it builds the pages."""
+    trees = blocks(DOCS / "index.md", r"\{toctree\}")
+    named = [line for tree in trees for line in re.findall(r"^[a-z-]+$", tree, re.MULTILINE)]
+    assert sorted(named) == sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
+    assert all(":caption: " in tree for tree in trees)
+
+
 def test_links_lead_somewhere() -> None:
     """Linked files exist, and so do linked sections."""
     for page in PAGES:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from slardar.model.server import ProbeOptions
-from slardar.testing.stores import StoreContract
 from tests.health.probes.real import beat
 from tests.integration.programs import CHECKOUT, TWISTD, Program, Slardar, curl
 from tests.test_docs import blocks
@@ -167,20 +166,6 @@ def test_smtp_probe_is_the_one_of_the_page() -> None:
     code = (EXAMPLES / "smtp_probe.py").read_text("utf-8").partition("annotations\n\n")[2]
     page = (CHECKOUT / "docs" / "health.md").read_text("utf-8")
     assert f"```python\n{code}```\n" in page
-
-
-@pytest.mark.real(False)
-class TestJournal(StoreContract):
-    """The journal does what every store must do."""
-
-    @pytest.fixture(autouse=True)
-    def place(self, tmp_path: Path) -> None:
-        """The file of a test."""
-        self.path = str(tmp_path / "changes.jsonl")
-
-    def make_store(self) -> Any:
-        """A store of this file, made as slardar makes it."""
-        return runpy.run_path(str(JOURNAL))["from_place"](self.path, None)
 
 
 def test_journal_keeps_changes(start: Callable[[Program], Any], tmp_path: Path) -> None:

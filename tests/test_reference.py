@@ -21,6 +21,7 @@ from slardar.model.routes import Route
 from slardar.model.server import UpstreamBody
 from slardar.model.service import ServiceKeys
 from slardar.observers.families import FAMILIES
+from slardar.options import Options
 from tests.integration.programs import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
@@ -162,3 +163,13 @@ def test_page_of_the_console_names_every_command() -> None:
     page = (DOCS / "console.md").read_text("utf-8")
     named = " ".join(re.findall("`([^`\n]+)`", page)).split()
     assert set(main.commands) <= set(named)
+
+
+def test_page_on_running_names_every_option() -> None:
+    """And no option that twistd would not take."""
+    (rows,) = [
+        rows for rows in reference.tables_of("running.md", "Options") if rows[0][0] == "option"
+    ]
+    named = {re.findall(r"`--([a-z-]+)", row[0])[0] for row in rows[1:]}
+    taken = {name.rstrip("=") for name in Options().longOpt}
+    assert named == taken - {"help", "version"}
