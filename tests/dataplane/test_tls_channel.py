@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -450,6 +451,49 @@ def test_client_certificate(
     assert channel.tls is not None
     assert channel.tls.subject == subject
     assert channel.tls.policy == policy
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_certificate_that_has_expired_since(
+    secure: Connect,
+    authority: Authority,
+    poller: Poller,
+    version: ssl.TLSVersion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A session outlives it, but lets nobody in any more."""
+    policy = ClientPolicy("require", authority.file.read_text())
+    contexts, client = TlsContexts(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_cert_chain(*authority.issue("alice", ("alice",)))
+
+    def connect(session: Any = None, shake: bool = True) -> tuple[TlsChannel, Far]:
+        channel, far, _ = secure(
+            contexts=contexts,
+            client=client,
+            version=version,
+            policy=policy,
+            session=session,
+            shake=shake,
+        )
+        return channel, far
+
+    channel, far = connect()
+    channel.write(b"x")
+    far.until(lambda: far.data)
+    session = far.tls.session
+    channel, far = connect(session)
+    assert far.tls.session_reused
+    assert channel.tls is not None
+    assert channel.tls.subject == b"CN=alice"
+    later = time.time() + 2 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    channel, far = connect(session, False)
+    with logged() as events:
+        far.shake()
+        pump(poller, lambda: channel.closed or channel.tls)
+    assert channel.tls is None
+    reason = "the client's certificate: certificate has expired"
+    assert [event.get("reason") for event in events] == [reason]
 
 
 def test_certificate_of_a_stranger(secure: Connect, tmp_path: Path, authority: Authority) -> None:
