@@ -152,6 +152,7 @@ def web_request(version: bytes, *headers: tuple[bytes, list[bytes]], uri: bytes 
         uri=uri,
         clientproto=version,
         requestHeaders=known,
+        channel=SimpleNamespace(),
         isSecure=lambda: True,
         getClientAddress=lambda: SimpleNamespace(host="::1"),
     )
