@@ -182,10 +182,20 @@ class TlsChannel(SealedChannel):
     def _fail(self, reason: str) -> None:
         """See the base.  A handshake that has failed is told."""
         if self._state != OPEN:
-            protocol = self.protocol
-            client = protocol.peer if isinstance(protocol, ClientConnection) else b""
-            self._contexts.failed(self._listener.id, client.decode("ascii"), reason)
+            self._tell(reason)
         super()._fail(reason)
+
+    def _tell(self, reason: str) -> None:
+        protocol = self.protocol
+        client = protocol.peer if isinstance(protocol, ClientConnection) else b""
+        self._contexts.failed(self._listener.id, client.decode("ascii"), reason)
+
+    def late(self) -> None:
+        """See the base.  A handshake that was begun and never ends is told, too."""
+        begun = self._state == SHAKING or (self._reader is not None and bool(self._reader.raw))
+        if begun and not self.arriving:
+            self._tell("it was not complete in time")
+        super().late()
 
     def _reason(self, error: Exception) -> str:
         """See the base."""

@@ -16,7 +16,7 @@ from slardar.dataplane import poller as poller_module
 from slardar.dataplane.channel import READ_SIZE, SMALL, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.sealed_channel import engine_of, reason_of
+from slardar.dataplane.sealed_channel import SHAKING, engine_of, reason_of
 from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.http1.tls import subject_of
@@ -358,6 +358,27 @@ def test_end_within_the_handshake(secure: Connect, poller: Poller) -> None:
     step(poller)
     far.sock.shutdown(socket.SHUT_WR)
     pump(poller, lambda: "ended" in protocol.events)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03", None])
+def test_handshake_that_is_not_complete_in_time(
+    secure: Connect, poller: Poller, sent: bytes | None
+) -> None:
+    """The log tells of it, unless the client has not begun."""
+    channel, far, protocol = secure(shake=False)
+    if sent is None:
+        with pytest.raises(ssl.SSLWantReadError):
+            far.tls.do_handshake()
+        far.send_raw()
+        pump(poller, lambda: channel._state == SHAKING and not channel.arriving)
+    elif sent:
+        far.sock.send(sent)
+        step(poller)
+    with logged() as events:
+        channel.late()
+    assert "late" in protocol.events
+    told = [event.get("reason") for event in events]
+    assert told == ([] if sent == b"" else ["it was not complete in time"])
 
 
 # CAs that ask by TLS-ALPN-01.
