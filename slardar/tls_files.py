@@ -99,15 +99,24 @@ def all_again(upstreams: Mapping[str, Upstream]) -> tuple[dict[str, Upstream], l
     return found, list(problems)
 
 
-def warn_unverified(upstreams: Iterable[Upstream]) -> None:
-    """Log which of these upstreams have servers whose certificates are not verified."""
-    names = [one.name for one in upstreams if not all(tls.verify for tls in one.all_tls)]
+def warn_unverified(upstreams: Iterable[Upstream], before: Mapping[str, Upstream]) -> None:
+    """Log which of these upstreams have servers whose certificates are not verified, and did not
+    have any before."""
+    names = [
+        one.name
+        for one in upstreams
+        if _is_unverified(one) and not (one.name in before and _is_unverified(before[one.name]))
+    ]
     if names:
         more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
         _log.warn(
             "{names}: tls without verify: whoever is between can read and change everything",
             names=", ".join(f"upstreams.{name}" for name in names[:_MAX_NAMED]) + more,
         )
+
+
+def _is_unverified(upstream: Upstream) -> bool:
+    return not all(tls.verify for tls in upstream.all_tls)
 
 
 def _stamp(path: str) -> _Stamp:

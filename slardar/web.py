@@ -82,7 +82,7 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     plane.apply(snapshot, list(upstreams)).addErrback(
         lambda failure: _log.failure("the upstreams could not all be served", failure)
     )
-    warn_unverified(upstreams.values())
+    warn_unverified(upstreams.values(), {})
     plane.start()
     reactor.addSystemEventTrigger(
         "before", "shutdown", lambda: None if plane.draining else plane.stop()

@@ -37,6 +37,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "tests/integration/test_dataplane.py": (),
     "tests/integration/test_hostile_requests.py": (),
     "tests/integration/test_hostile_replies.py": (),
+    "tests/integration/test_hostile_tls.py": (),
     "tests/dataplane": (),
     "tests/http1": (),
     "tests/balancers": (),

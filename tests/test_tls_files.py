@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from twisted.python import usage
 
 from slardar import plugins
 from slardar.errors import ConfigError
 from slardar.model.parse import parse_upstream
 from slardar.model.server import TlsOpts
-from slardar.tls_files import read_again, read_tls, with_files
+from slardar.options import Options
+from slardar.tls_files import read_again, read_tls, warn_unverified, with_files
 from tests.certificates import Authority
+from tests.dataplane.kit import logged
 
 
 @pytest.fixture
@@ -98,3 +102,31 @@ def test_upstream_with_its_files(authority: Authority) -> None:
     assert [one.is_read for one in upstream.all_tls] == [True]
     assert with_files(upstream) is upstream
     assert with_files(parse_upstream("a", body, "upstreams.a")) == upstream
+
+
+def test_start_with_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """It ends with the line."""
+    upstream = {"servers": [{"host": "a", "port": 1}], "tls": {"ca": "/none.pem"}}
+    file = tmp_path / "slardar.yaml"
+    file.write_text(json.dumps({"upstreams": {"a": upstream}}))
+    with pytest.raises(usage.UsageError) as caught:
+        Options().parseOptions(["--config", str(file)])
+    line = "upstreams.a.tls.ca: cannot read /none.pem: No such file or directory"
+    assert str(caught.value) == f"{file}: {line}"
+
+
+def test_servers_that_are_not_verified_are_named_once(tmp_path: Path) -> None:
+    """When it is set, and not with each change of something else."""
+    servers = [{"host": "a", "port": 1}]
+    loose = [
+        parse_upstream(f"u{number}", {"servers": servers, "tls": {"verify": False}}, "x")
+        for number in range(7)
+    ]
+    strict = [parse_upstream("u0", {"servers": servers, "tls": True}, "x")]
+    with logged() as events:
+        warn_unverified(strict, {})
+        warn_unverified(loose, {})
+        warn_unverified(loose, {one.name: one for one in loose})
+        warn_unverified(loose[:1], {"u0": strict[0]})
+    named = ", ".join(f"upstreams.u{number}" for number in range(5))
+    assert [event["names"] for event in events] == [f"{named} and 2 more", "upstreams.u0"]

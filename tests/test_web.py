@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,8 +27,10 @@ from slardar.http1.reply import Reply
 from slardar.model.networks import Networks
 from slardar.testing.playbook import FakeObserver
 from slardar.web import ReverseProxyResource, StreamingRequest, make_plane
+from tests.certificates import Authority
 from tests.embedded import Embedded
 from tests.integration.programs import free_port
+from tests.integration.sockets import Origin
 from tests.integration.wire import RawClient
 
 pytestmark = pytest.mark.real
@@ -149,6 +152,7 @@ def web_request(version: bytes, *headers: tuple[bytes, list[bytes]], uri: bytes 
         uri=uri,
         clientproto=version,
         requestHeaders=known,
+        channel=SimpleNamespace(),
         isSecure=lambda: True,
         getClientAddress=lambda: SimpleNamespace(host="::1"),
     )
@@ -1067,3 +1071,29 @@ async def test_server_is_told_the_client_of_the_site(embedded: Embedded) -> None
     assert client.data.startswith(b"HTTP/1.1 200 OK\r\n")
     wanted = b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (peer.port, embedded.port)
     assert b"".join(heard).startswith(wanted + b"GET /x HTTP/1.1\r\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_server_over_tls(embedded: Embedded, tmp_path: Path) -> None:
+    """It is verified here, too; and files are read for settings that were read without them."""
+    authority = Authority(tmp_path)
+    server = Origin(authority=authority)
+    try:
+        config = {"upstreams": {"app": {"servers": [server.server]}}, "default_upstream": "app"}
+        await embedded.serve(embedded.proxy(config))
+        client = await embedded.ask(GET)
+        assert client.replies()[0].body == b"origin"
+        plain = {"host": "127.0.0.1", "port": server.port}
+        tls = {"ca": str(authority.file), "server_name": "other"}
+        settings = parse_settings(
+            {"upstreams": {"app": {"servers": [plain], "tls": tls}}, "health": {"enabled": False}}
+        )
+        other = ReverseProxyResource.from_config(embedded.reactor, settings, "app")
+        embedded._proxies.append(other)
+        await embedded.serve(other)
+        client = await embedded.ask(GET)
+        (reply,) = client.replies()
+        assert reply.status == 502
+        assert b"not valid for 'other'" in reply.body
+    finally:
+        server.stop()

@@ -517,8 +517,6 @@ class _Run:
         try:
             if not await self._take():
                 return
-        except (_Stopped, MovedError):
-            return
         except SlardarError as error:
             self._put_off(f"the store: {error}", _STORE_AWAY)
             return

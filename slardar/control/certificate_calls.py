@@ -146,8 +146,8 @@ class CertificateActions:
 
     # Changes.
 
-    def check(self, name: str, body: object, acme: bool = False) -> Pair:
-        """The pair of a body with ``cert`` and ``key``; ``acme``: a CA has issued it by ACME.
+    def check(self, name: str, body: object) -> Pair:
+        """The pair of a body with ``cert`` and ``key``.
 
         Raises ConfigError, which quotes nothing of the body: it may be a key.
         """
@@ -159,8 +159,7 @@ class CertificateActions:
         # Imported here: a process without TLS does not pay for it.
         from slardar.control.stored_pairs import parse_pair
 
-        value = {**body, "from": "acme"} if acme else body
-        return parse_pair(name, value, f"certificates.{name}")
+        return parse_pair(name, body, f"certificates.{name}")
 
     def set(
         self,

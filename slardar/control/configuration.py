@@ -183,7 +183,7 @@ class Configuration:
             (f"{'store: ' if state.decides(name) else ''}upstreams.{name}", upstream.source)
             for name, upstream in desired.upstreams.items()
         )
-        warn_unverified(desired.upstreams.values())
+        warn_unverified(desired.upstreams.values(), {})
         if desired.hooks:
             await self.plane.check_stored(desired.hooks)
         await self.plane.apply(self.snapshot, list(desired.upstreams))
@@ -343,12 +343,9 @@ class Configuration:
             for name in following.changed
             if (upstream := following.snapshot.upstreams.get(name)) is not None
         )
-        warn_unverified(
-            upstream
-            for name in following.changed
-            if (upstream := following.snapshot.upstreams.get(name)) is not None
-            and (name not in before.upstreams or not upstream.same_as(before.upstreams[name]))
-        )
+        found = following.snapshot.upstreams
+        changed = [found[name] for name in following.changed if name in found]
+        warn_unverified(changed, before.upstreams)
         return version
 
     async def _store_values(self, following: Next, who: str) -> StoredState:

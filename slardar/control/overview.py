@@ -8,6 +8,7 @@ Rates are for the caller to find: everything counted only grows.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from operator import add as add_up
 from typing import Any
 
 from slardar import __version__
@@ -53,11 +54,12 @@ async def overview(
             "columns": COLUMNS,
             "rows": await in_pieces(rows, actions.history.turn),
         }
-    counted = [one for name in known if (one := totals.upstreams.get(name)) is not None]
     found["bounds"] = totals.bounds
-    found["totals"] = _totals(counted, facts, names, len(totals.bounds) + 1)
+    found["totals"] = await _totals(actions, known)
     if names.is_everything:
         found["totals"]["refused"] = dict(totals.refused)
+        found["totals"]["connections"] = dict(facts.connections)
+        found["totals"]["tunnels"] = sum(facts.tunnels.values())
     found["upstreams"] = await _details(
         actions, [name for name in dict.fromkeys(wanted) if name in names], facts
     )
@@ -116,28 +118,27 @@ def _requests(codes: Mapping[int, int]) -> tuple[int, int]:
     return sum(codes.values()), errors
 
 
-def _totals(
-    counted: Collection[UpstreamTotals], facts: Facts, names: Names, size: int
-) -> dict[str, Any]:
-    """The counters of all upstreams together."""
-    requests = errors = 0
-    for one in counted:
-        some, wrong = _requests(one.codes)
-        requests += some
-        errors += wrong
-    buckets = [sum(column) for column in zip(*(one.buckets for one in counted), strict=True)]
-    found: dict[str, Any] = {
-        "requests": requests,
-        "errors": errors,
-        "retries": sum(one.retries for one in counted),
-        "bytes_in": sum(one.bytes_in for one in counted),
-        "bytes_out": sum(one.bytes_out for one in counted),
-        "buckets": buckets or [0] * size,
-    }
-    if names.is_everything:
-        found["connections"] = dict(facts.connections)
-        found["tunnels"] = sum(facts.tunnels.values())
-    return found
+async def _totals(actions: Actions, names: Collection[str]) -> dict[str, Any]:
+    """The counters of these upstreams together."""
+    totals = actions.plane.totals
+    found = dict.fromkeys(("requests", "errors", "retries", "bytes_in", "bytes_out"), 0)
+    buckets = [0] * (len(totals.bounds) + 1)
+
+    def add() -> Iterator[None]:
+        for name in names:
+            one = totals.upstreams.get(name)
+            if one is not None:
+                requests, errors = _requests(one.codes)
+                found["requests"] += requests
+                found["errors"] += errors
+                found["retries"] += one.retries
+                found["bytes_in"] += one.bytes_in
+                found["bytes_out"] += one.bytes_out
+                buckets[:] = map(add_up, buckets, one.buckets)
+                yield
+
+    await in_pieces(add(), actions.history.turn)
+    return {**found, "buckets": buckets}
 
 
 async def _details(actions: Actions, wanted: Collection[str], facts: Facts) -> dict[str, Any]:

@@ -29,6 +29,11 @@ __all__ = ["DRAIN_GRACE", "Clients"]
 #: Seconds that a draining plane leaves connections without a request open: what their
 #: clients have just sent may still be on its way, and gets a reply.
 DRAIN_GRACE = 0.25
+#: The same for clients that have not asked for anything yet.  Their first request is on its way: a
+#: client does not send it again by itself if its connection is closed, as it does on a connection
+#: that has served one.  The handshake of TLS takes two round trips before, of up to half a second
+#: each for a phone.
+FRESH_GRACE = 2.0
 #: Seconds between two looks whether a draining plane is empty.
 _DRAIN_LOOK = 0.05
 
@@ -75,7 +80,7 @@ class Clients:
         self._full = False
         #: In the reactor's seconds, while the plane stops: how long clients without a
         #: request stay, and how long the others do.
-        self._grace_ends = self._drain_ends = 0.0
+        self._grace_ends = self._fresh_ends = self._drain_ends = 0.0
 
     def __len__(self) -> int:
         """Connections, tunnels included."""
@@ -231,15 +236,17 @@ class Clients:
 
     def begin_drain(self, within: float, grace: float) -> None:
         """Drain for ``within`` seconds at most, and leave clients without a request for
-        ``grace`` seconds."""
+        ``grace`` seconds; new ones for :data:`FRESH_GRACE`."""
         now = self._reactor.seconds()
         self._grace_ends, self._drain_ends = now + min(grace, within), now + within
+        self._fresh_ends = now + min(max(grace, FRESH_GRACE), within)
 
     def hurry(self, within: float) -> None:
         """While the plane drains: take no more than ``within`` seconds from now."""
         now = self._reactor.seconds()
         self._drain_ends = min(self._drain_ends, now + within)
         self._grace_ends = min(self._grace_ends, now + min(within, DRAIN_GRACE))
+        self._fresh_ends = min(self._fresh_ends, now + within)
 
     def stop_accepting(self) -> None:
         """Close the listening sockets, right behind the last client that they had for us."""
@@ -258,7 +265,7 @@ class Clients:
         while self._is_busy():
             now = self._reactor.seconds()
             if now >= self._grace_ends:
-                self._dismiss_idle()
+                self._dismiss_idle(now)
             if now >= self._drain_ends:
                 break
             if self._is_busy():
@@ -277,10 +284,12 @@ class Clients:
     def _is_busy(self) -> bool:
         return bool(self.connected or self.tunnels or self._plane.exchanges)
 
-    def _dismiss_idle(self) -> None:
+    def _dismiss_idle(self, now: float) -> None:
         """Let go of the clients that have no request under way and none on its way."""
         for connection in list(self.connected):
-            if connection.is_idle and connection.channel.is_quiet():
+            if not connection.is_idle or (connection.is_fresh and now < self._fresh_ends):
+                continue
+            if connection.channel.is_quiet():
                 connection.ended(connection.channel)
 
 

@@ -65,6 +65,11 @@ class Greeting(Downstream):
         return not self._reader.size
 
     @property
+    def is_fresh(self) -> bool:
+        """Never: a proxy sends its header at once."""
+        return False
+
+    @property
     def held(self) -> int:
         """Bytes of the header that have come."""
         return self._reader.size

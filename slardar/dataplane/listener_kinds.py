@@ -49,6 +49,10 @@ class Connection(Protocol):
         """Whether nothing is under way, so that a plane that drains may end it."""
 
     @property
+    def is_fresh(self) -> bool:
+        """Whether it has served nothing yet: a plane that drains leaves it more time."""
+
+    @property
     def held(self) -> int:
         """Bytes that it keeps in memory, besides those in its channel."""
 

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from slardar.dataplane.openssl import KEYS_SIZE, NoOpenSslError, OpenSsl, Staples, openssl
 from slardar.dataplane.tls_contexts import load_pair
+from slardar.errors import one_line
 
 __all__ = ["trouble"]
 
@@ -29,8 +30,11 @@ def trouble() -> str:
     takes some hundredths of a second."""
     try:
         _try(openssl())
-    except (NoOpenSslError, OSError) as error:
+    except NoOpenSslError as error:
         return " ".join(str(error).split())
+    except Exception as error:
+        # Of whatever kind: a process can serve without the calls.
+        return one_line(error)
     return ""
 
 
@@ -81,6 +85,8 @@ class _Server:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.pointer = calls.pointer(self.context)
         self.context.options |= ssl.OP_NO_RENEGOTIATION
+        # The system may have another one.
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         if calls.pointer(self.context) != self.pointer:
             raise NoOpenSslError("a context has moved")
         calls.keep_no_sessions(self.pointer)

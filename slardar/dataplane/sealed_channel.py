@@ -403,12 +403,15 @@ def engine_of(tls: Any) -> Any:
 
 def reason_of(error: Exception) -> str:
     """The reason of one of OpenSSL's errors, for people."""
+    # Some of OpenSSL's errors have no reason, which ssl's types do not say: compiled code would
+    # raise TypeError.
+    told: Any = error
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = str(error.verify_message).rstrip(".")
+        text = str(told.verify_message).rstrip(".")
         # "Hostname mismatch", and all others in lower case.
         return text[:1].lower() + text[1:] if text[1:2].islower() else text
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
+    if isinstance(error, ssl.SSLError) and told.reason:
+        return str(told.reason).lower().replace("_", " ")
     if isinstance(error, OSError) and error.errno and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

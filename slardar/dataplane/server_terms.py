@@ -21,7 +21,15 @@ from slardar.errors import printable
 from slardar.model.server import server_key
 from slardar.model.tls import ServerTls
 
-__all__ = ["ServerContexts", "ServerTerms", "make_server_context"]
+__all__ = [
+    "ServerContexts",
+    "ServerTerms",
+    "failure",
+    "is_about_certificate",
+    "is_about_name",
+    "is_record",
+    "make_server_context",
+]
 
 #: Contexts that are kept.  One with a CA of its own takes about 20 KB, one with the system's
 #: 150 CAs a megabyte.
@@ -103,14 +111,14 @@ class ServerContexts:
         self._made: OrderedDict[tuple[ServerTls, bool], Future[ssl.SSLContext]] = OrderedDict()
 
     def prepare(self, some: Iterable[ServerTls], checks_name: bool = True) -> None:
-        """Begin to make those that take long, each in a thread."""
-        for tls in {one.context for one in some if one.is_read}:
-            if _takes_long(tls) and (tls, checks_name) not in self._made:
-                made = self._begin(tls, checks_name)
-                thread = threading.Thread(
-                    target=_make, args=(made, tls, checks_name), name="CAs", daemon=True
-                )
-                thread.start()
+        """Begin to make those that take long, one after the other in a thread."""
+        begun = [
+            (self._begin(tls, checks_name), tls, checks_name)
+            for tls in {one.context for one in some if one.is_read}
+            if _takes_long(tls) and (tls, checks_name) not in self._made
+        ]
+        if begun:
+            threading.Thread(target=_make_all, args=(begun,), name="CAs", daemon=True).start()
 
     def loaded(self) -> defer.Deferred[Any]:
         """Fires when none is being made."""
@@ -148,6 +156,11 @@ class ServerContexts:
         if len(self._made) > AT_MOST:
             self._made.popitem(last=False)
         return made
+
+
+def _make_all(begun: list[tuple[Future[ssl.SSLContext], ServerTls, bool]]) -> None:
+    for one in begun:
+        _make(*one)
 
 
 def _make(made: Future[ssl.SSLContext], tls: ServerTls, checks_name: bool) -> None:

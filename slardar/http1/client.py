@@ -93,6 +93,7 @@ class ClientConnection(Downstream):
 
     __slots__ = (
         "_ahead",
+        "_asked",
         "_awaited",
         "_begun",
         "_believed",
@@ -138,6 +139,8 @@ class ClientConnection(Downstream):
         self._scheme: bytes = listener.scheme
         self.channel: ChannelBase
         self._state = _IDLE
+        #: A request has come and is over.
+        self._asked = False
         self._buffer = b""
         #: The client was paused because it sent too far ahead of its replies.
         self._ahead = False
@@ -190,6 +193,11 @@ class ClientConnection(Downstream):
         """Whether no request is under way, no byte of one has come, and no reply waits
         to be sent."""
         return self._state == _IDLE and not self.channel.unsent
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no request has been over yet."""
+        return not self._asked
 
     def close(self, reason: str = "slardar closed the connection") -> None:
         """End the connection now; a request under way is given up, for this reason."""
@@ -987,6 +995,7 @@ class ClientConnection(Downstream):
             channel.wait(self._host.send_timeout)
             return
         self._state = _IDLE
+        self._asked = True
         self._request = None
         channel.wait(self._host.keepalive_timeout)
         if self._busy:

@@ -153,18 +153,20 @@ class Counting(Observer):
         self.added_seconds += seconds
         self.added[_bucket(self.added_bounds, seconds)] += 1
         if record.ended < self.timed_until:
-            self._time_servers(counts, record)
+            if record.tries == 1:
+                self._time(counts, record.first, held)
+            elif record.tries:
+                for attempt in record.attempts:
+                    took = (attempt.ended or record.ended) - attempt.started
+                    self._time(counts, attempt, took)
 
-    def _time_servers(self, counts: UpstreamCounts, record: RequestRecord) -> None:
-        if record.tries == 0:
-            return
-        for attempt in record.attempts:
-            if attempt.status:
-                server = counts.servers[attempt.server]
-                if not server.buckets:
-                    server.buckets = [0] * (len(self.bounds) + 1)
-                seconds = (attempt.ended or record.ended) - attempt.started
-                server.buckets[_bucket(self.bounds, seconds)] += 1
+    def _time(self, counts: UpstreamCounts, attempt: AttemptRecord, seconds: float) -> None:
+        """Count the time of an attempt that got a reply."""
+        if attempt.status:
+            server = counts.servers[attempt.server]
+            if not server.buckets:
+                server.buckets = [0] * (len(self.bounds) + 1)
+            server.buckets[_bucket(self.bounds, seconds)] += 1
 
     def _new(self, name: str) -> UpstreamCounts:
         counts = self.upstreams[name] = UpstreamCounts(len(self.bounds) + 1)

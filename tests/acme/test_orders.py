@@ -547,3 +547,22 @@ def test_end_does_not_wait_long_for_a_store(place: Place) -> None:
         place.run(4)
     assert result_of(stopped) is None
     assert any("lapse" in str(event.get("log_format")) for event in events)
+
+
+def test_process_that_has_handed_over_tries_rarely(place: Place) -> None:
+    """The store is not its own any more."""
+    node = Node(place, A)
+    result_of(node.actions.hand_over())
+    node.actions.moved()
+    tries: list[Any] = []
+    keep_values = node.actions.keep_values
+
+    def kept(*words: Any) -> Any:
+        tries.append(words)
+        return keep_values(*words)
+
+    node.actions.keep_values = kept  # type: ignore[method-assign]
+    node.start()
+    place.run(5 * MINUTE)
+    assert 1 <= len(tries) <= 10
+    assert place.ca.accounts == {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.certificates import Findings, Folder, change, markdown, rows
 from slardar.config import parse_settings
 from slardar.control.certificates import read_keyring
@@ -30,6 +32,7 @@ def test_folder_holds_good_pairs(tmp_path: Path) -> None:
     assert len(findings.changes) == 3
 
 
+@pytest.mark.real  # it says on which machine it was
 def test_report_says_what_is_missed() -> None:
     """A figure that is not reached stands out."""
     found = Findings(

@@ -12,6 +12,8 @@ import pytest
 
 from slardar.control.forked import in_parts
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(autouse=True)
 def cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,12 +44,14 @@ def test_each_core_does_a_part() -> None:
         os.waitpid(pids[1], 0)
 
 
+@pytest.mark.real(False)
 def test_few_things_are_done_here() -> None:
     """And all of them in a program with threads."""
     assert set(run(lambda _: os.getpid(), 19)) == {os.getpid()}
     assert run(lambda _: os.getpid(), 0) == []
 
 
+@pytest.mark.real(False)
 def test_program_with_threads_does_not_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a thread holds would stay held."""
     monkeypatch.setattr(threading, "active_count", lambda: 2)

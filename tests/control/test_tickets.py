@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import pytest
+import pytest_twisted
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
+from slardar.config import parse_settings
 from slardar.control.tickets import PERIOD, TicketRotation
+from slardar.dataplane import openssl_trial
 from slardar.model.tls import TicketKeys
+from slardar.service import SlardarService
+from tests.certificates import Authority
 
 
 def rotation(clock: Clock) -> tuple[TicketRotation, list[TicketKeys]]:
@@ -65,3 +75,60 @@ def test_keys_are_not_shown() -> None:
     """In no log."""
     made, _ = rotation(Clock())
     assert repr(made.keys) == "<TicketKeys>"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("listen", "trouble", "shown", "lines"),
+    [
+        ("tls:1", "", {"sessions": "shared", "staples": "sent"}, []),
+        (
+            "tls:1",
+            "this Python is not CPython",
+            {
+                "sessions": "not shared",
+                "staples": "not sent",
+                "reason": "this Python is not CPython",
+            },
+            [
+                "sessions of TLS resume on the worker that has made them only, and staples are not "
+                "sent: this Python is not CPython"
+            ],
+        ),
+        # Nobody asks, so nobody tries.
+        ("tcp:1", "unused", None, []),
+    ],
+)
+async def test_what_openssl_does_not_do_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    listen: str,
+    trouble: str,
+    shown: Any,
+    lines: list[str],
+) -> None:
+    """In one line of the log, and in the status."""
+    from twisted.internet import reactor  # noqa: TID251
+
+    monkeypatch.setattr(openssl_trial, "trouble", lambda: trouble)
+    Authority(tmp_path).issue("a", ("a.example",))
+    pair = {"cert": f"{tmp_path}/a.pem", "key": f"{tmp_path}/a.key"}
+    settings = parse_settings(
+        {
+            "listen": [listen],
+            "store": "memory:",
+            "workers": 0,
+            "tls": {"certificates": [pair]},
+        }
+    )
+    service = SlardarService(reactor, settings)
+    try:
+        with capturedLogs() as logged:
+            service._make_tickets()
+        assert [formatEvent(event) for event in logged] == lines
+        assert service.actions.status().get("tls") == shown
+        assert (service._tickets is not None) == (
+            shown == {"sessions": "shared", "staples": "sent"}
+        )
+    finally:
+        await defer.maybeDeferred(service.stopService)

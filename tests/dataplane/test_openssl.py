@@ -125,14 +125,22 @@ def test_one_key_for_all_is_noticed(calls: OpenSsl, monkeypatch: pytest.MonkeyPa
         trial._try(calls)
 
 
-def test_trial_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NoOpenSslError("no\nway"), "no way"),
+        (ssl.SSLError(1, "none"), "SSLError: none"),
+        (TypeError("a bug"), "TypeError: a bug"),
+    ],
+)
+def test_trial_tells_why(monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str) -> None:
     """It raises nothing."""
 
     def fails() -> OpenSsl:
-        raise NoOpenSslError("no\nway")
+        raise error
 
     monkeypatch.setattr(trial, "openssl", fails)
-    assert trial.trouble.__wrapped__() == "no way"
+    assert trial.trouble.__wrapped__() == reason
 
 
 def test_groups_that_openssl_knows(calls: OpenSsl) -> None:

@@ -15,7 +15,7 @@ from slardar.dataplane import poller as poller_module
 from slardar.dataplane.channel import READ_SIZE, SMALL, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.sealed_channel import engine_of
+from slardar.dataplane.sealed_channel import engine_of, reason_of
 from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.http1.tls import subject_of
@@ -730,6 +730,16 @@ def test_write_after_a_failure_sends_nothing_in_the_clear(secure: Connect, polle
     step(poller)
     with pytest.raises(BlockingIOError):
         far.sock.recv(100)
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"), [("BAD_RECORD_TYPE", "bad record type"), (None, "internal error")]
+)
+def test_reason_of_an_error_of_openssl(reason: str | None, text: str) -> None:
+    """Also of one that has none, as after a record that is too short to be sealed."""
+    error: Any = ssl.SSLError(1, "internal error")
+    error.reason = reason
+    assert reason_of(error) == text
 
 
 # Floods.

@@ -29,6 +29,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
 
 
+KINDS: tuple[Verify, ...] = ("none", "optional", "require")
+
+
 class Maker:
     """Makes pairs."""
 
@@ -257,16 +260,18 @@ def test_session_resumes_under_its_own_policy_only(
         assert not shake(served(second), client, second, sessions[first]).tls.session_reused
 
 
+@pytest.mark.parametrize("ours", ["a", "b"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_session_resumes_in_each_process_under_its_own_policy_only(
-    maker: Maker, authority: Authority, client: ssl.SSLContext, tmp_path: Path,
-    version: ssl.TLSVersion,
-) -> None:  # fmt: skip
+    maker: Maker, client: ssl.SSLContext, tmp_path: Path, version: ssl.TLSVersion, ours: str
+) -> None:
     """With the same keys: on the same worker, on another one, and after an upgrade.  Each policy
-    is tried at each other one, also at one that differs by its CA only."""
-    other = Authority(tmp_path, "other").file.read_text()
-    known = (*policies(authority.file.read_text() + other), *policies(other)[1:])
-    client.load_cert_chain(*authority.issue("resuming", ("client",)))
+    is tried at each other one, with a client of either CA."""
+    authorities = {name: Authority(tmp_path, f"ca-{name}") for name in "ab"}
+    cas = {name: authority.file.read_text() for name, authority in authorities.items()}
+    known = [ClientPolicy()]
+    known += [ClientPolicy(kind, cas[name]) for name in "ab" for kind in KINDS[1:]]
+    client.load_cert_chain(*authorities[ours].issue("resuming", ("client",)))
     client.minimum_version = client.maximum_version = version
     names = [f"p{place}.example" for place in range(len(known))]
     pairs = tuple(
@@ -276,7 +281,7 @@ def test_session_resumes_in_each_process_under_its_own_policy_only(
     keys = TicketKeys(b"current", b"former")
     processes = [TlsContexts() for _ in range(3)]
     for contexts in processes:
-        contexts.take(Keyring(pairs, policies=known))
+        contexts.take(Keyring(pairs, policies=tuple(known)))
         contexts.take_tickets(keys)
 
     def served(contexts: TlsContexts, name: str) -> Served:
@@ -285,7 +290,7 @@ def test_session_resumes_in_each_process_under_its_own_policy_only(
         return found
 
     first = processes[0]
-    open_to_us = [name for name in names if first.policy(name).ca != other]
+    open_to_us = [name for name in names if first.policy(name).ca in ("", cas[ours])]
     assert len(open_to_us) == 3
     sessions = {name: shake(served(first, name), client, name).tls.session for name in open_to_us}
     for contexts in processes:
@@ -301,7 +306,7 @@ def test_session_resumes_in_each_process_under_its_own_policy_only(
     # Without shared keys, or with others, nothing resumes elsewhere.
     for keys_there in (None, TicketKeys(b"other", b"one")):
         stranger = TlsContexts()
-        stranger.take(Keyring(pairs, policies=known))
+        stranger.take(Keyring(pairs, policies=tuple(known)))
         stranger.take_tickets(keys_there)
         again = shake(served(stranger, names[0]), client, names[0], sessions[names[0]])
         assert not again.tls.session_reused
@@ -424,9 +429,6 @@ def test_names_that_have_a_certificate(maker: Maker, name: str, has: bool) -> No
     contexts.take(Keyring((default, other), "a.example"))
     contexts.take_stored({"s": maker.pair("stored.example")})
     assert contexts.has(name) == has
-
-
-KINDS: tuple[Verify, ...] = ("none", "optional", "require")
 
 
 def listener(number: int, verify: Verify | None = None) -> ListenerSpec:

@@ -112,6 +112,7 @@ def numbers_in(text: str) -> list[float]:
 
 def barriers(page: Page) -> Iterator[str]:
     """What axe-core finds that is serious for those who do not see, or use no mouse."""
+    assert AXE.exists(), "axe-core is needed: make test gets it"
     if not page.evaluate("typeof window.axe === 'object'"):
         # As a debugger does it: the page's policy holds for the page.
         page.evaluate(AXE.read_text("utf-8"))

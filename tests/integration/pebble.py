@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import ssl
 import urllib.request
@@ -99,7 +100,8 @@ class Pebble:
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
-        self._program.signal(number)
+        if not self._program.has_ended:
+            self._program.signal(number)
 
     def root(self) -> str:
         """The certificate of the CA that signs, in PEM."""
@@ -110,5 +112,7 @@ class Pebble:
 
     def end(self) -> None:
         """End it."""
+        # It may have been stopped.
+        self.signal(signal.SIGCONT)
         self._program.end()
         self._names.end()

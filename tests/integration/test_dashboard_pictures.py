@@ -93,6 +93,14 @@ def phone(chromium: Browser, world: Slardar) -> Dashboard:
     ).open()
 
 
+# Not asked for by name in a test: tests run in another greenlet than fixtures do, and Playwright
+# has to be stopped in the one that has started it.
+@pytest.fixture(scope="module")
+def kinds(light: Dashboard, dark: Dashboard, phone: Dashboard) -> dict[str, Dashboard]:
+    """The pages by their names."""
+    return {"light": light, "dark": dark, "phone": phone}
+
+
 def fill(dashboard: Dashboard) -> None:
     """Have the page show all that it can."""
     page = dashboard.page
@@ -105,9 +113,9 @@ def fill(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.parametrize("kind", ["light", "dark", "phone"])
-def test_no_barriers(kind: str, request: pytest.FixtureRequest) -> None:
+def test_no_barriers(kind: str, kinds: dict[str, Dashboard]) -> None:
     """axe-core finds nothing serious, with everything unfolded, and in a dialog."""
-    dashboard: Dashboard = request.getfixturevalue(kind)
+    dashboard = kinds[kind]
     fill(dashboard)
     assert list(barriers(dashboard.page)) == []
     if kind == "phone":
@@ -172,8 +180,8 @@ def test_pictures(light: Dashboard, dark: Dashboard, phone: Dashboard, tmp_path:
         if wanted is not None:
             # The lines of the last half minute.
             dashboard.page.wait_for_timeout(10_000)
-        cell = dashboard.upstream("www.example.com").locator(".row .p99 .value")
-        expect(cell).to_contain_text("s")
+        latency = dashboard.upstream("www.example.com").locator(".row .p99 .value")
+        expect(latency).to_contain_text("s")
     light.page.set_viewport_size({"width": 1280, "height": 860})
     light.page.evaluate("scrollTo(0, 0)")
     light.page.screenshot(path=folder / "dashboard-light.png")

@@ -1016,6 +1016,27 @@ def test_stop_leaves_idle_clients_their_grace(served: Served, origin: MakeOrigin
 
 
 @in_thread
+def test_stop_leaves_new_clients_more_time(served: Served, origin: MakeOrigin) -> None:
+    """Their first request is on its way: its end would be a failure for them.  An idle client
+    asks again by itself."""
+    served.put("up", origin())
+    asked, new = served.client(), served.client()
+    assert asked.get("/").status == 200
+    # It is connected as soon as the plane has accepted it.
+    wait_for(lambda: len(served.plane._clients) == 2)
+
+    def stop() -> None:
+        served._stopping = served.plane.stop()
+
+    served.run(stop)
+    asked.wait_closed()
+    got = new.get("/")
+    assert (got.status, got.headers["connection"]) == (200, "close")
+    new.wait_closed()
+    served.finish_stop()
+
+
+@in_thread
 def test_stop_serves_whoever_the_kernel_has_greeted(served: Served, origin: MakeOrigin) -> None:
     """Clients in the queue at that moment, with or without their request sent, are neither
     refused nor reset: each gets its reply."""

@@ -20,15 +20,19 @@ def _named(case: Any) -> str:
     return str(case.name).replace(" ", "-")
 
 
-@pytest_twisted.async_yield_fixture(scope="module", params=["plain", "tls"])
+@pytest_twisted.async_yield_fixture(scope="module", params=["plain", "tls", "behind"])
 async def proxied(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Proxied]:
     """A data plane and its server, shared by all of this module."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
-    folder = tmp_path_factory.mktemp("ca") if request.param == "tls" else None
-    proxied = Proxied(reactor, folder)
+    folder = tmp_path_factory.mktemp("ca")
+    proxied = Proxied(
+        reactor,
+        folder if request.param == "tls" else None,
+        folder if request.param == "behind" else None,
+    )
     await proxied.start()
     yield proxied
     await proxied.stop()
@@ -46,7 +50,7 @@ def _answer_with(proxied: Proxied, sent: bytes, closes: bool, pieces: int) -> No
             await origin.answer_ok(connection, request)
             return
         await connection.send(sent, pieces)
-        if closes:
+        if closes and not connection.ended:
             connection.transport.loseConnection()
 
     origin.answer = answer
@@ -55,9 +59,9 @@ def _answer_with(proxied: Proxied, sent: bytes, closes: bool, pieces: int) -> No
 @pytest.mark.parametrize("case", REPLIES, ids=_named)
 @pytest.mark.parametrize(
     ("proxied", "pieces"),
-    # How a server's bytes are cut ends before TLS begins.
-    [("plain", 1), ("plain", 100), ("tls", 1)],
-    ids=["whole", "pieces", "tls"],
+    # How a server's bytes are cut says nothing to a client's TLS, and records are bytes.
+    [("plain", 1), ("plain", 100), ("tls", 1), ("behind", 1)],
+    ids=["whole", "pieces", "tls", "behind"],
     indirect=["proxied"],
 )
 @pytest_twisted.ensureDeferred
@@ -76,6 +80,10 @@ async def test_reply(proxied: Proxied, case: Case, pieces: int) -> None:
         await client.until(lambda: bool(client.finals()))
     else:
         await client.until(lambda: client.ended)
+    if proxied.is_behind and case.version == b"1.0" and not complete and not client.data:
+        # Reply and end came in one read, and the reset was there before the reply went out.
+        assert client.broken
+        return
     *interim, reply = client.replies()
     assert reply.status == status
     assert [each.status for each in interim] == list(case.interim)

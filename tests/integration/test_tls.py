@@ -604,7 +604,16 @@ def test_answer_of_ocsp_beside_the_certificate(site: Site) -> None:
 
 
 def test_sessions_resume_wherever_the_client_gets(site: Site) -> None:
-    """On each worker, on one that has taken the place of a killed one, and after an upgrade."""
+    """On each worker, on one that has taken the place of a killed one, and after an upgrade.  At a
+    name that requires a certificate, no session helps a client without one."""
+    cert, key = site.authority.issue("strict", ("strict.example",))
+    require = {"verify": "require", "ca": str(site.authority.file)}
+    site.write(
+        certificates=[
+            {"folder": str(site.folder / "certs")},
+            {"cert": str(cert), "key": str(key), "client": require},
+        ]
+    )
     program = Upgraded(
         site.folder, "--config", "slardar.yaml", "--store", "memory:",
         *("--listen", "tls:0:interface=127.0.0.1"), count=2, listen=False,
@@ -629,6 +638,15 @@ def test_sessions_resume_wherever_the_client_gets(site: Site) -> None:
                     assert ask(sock).startswith(b"HTTP/1.1 200 OK")
                     assert sock.session_reused, context.maximum_version
             served = {json.loads(line)["worker"] for line in log.read_text().splitlines()}
+        for context, session in sessions:
+            # TLS 1.3 tells it behind the handshake.
+            with (
+                pytest.raises(ssl.SSLError),
+                context.wrap_socket(
+                    site.plain(), server_hostname="strict.example", session=session
+                ) as sock,
+            ):
+                ask(sock, host="strict.example")
 
     sessions = []
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):

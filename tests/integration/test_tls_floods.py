@@ -102,7 +102,8 @@ def test_flood_of_hellos(site: Site, workers: str) -> None:
         for sock in list(under_way):
             sock.setblocking(False)
             try:
-                assert sock.recv(1, socket.MSG_PEEK) == b"\x16"
+                # On a busy machine, its time is over before its turn.
+                assert sock.recv(1, socket.MSG_PEEK) in (b"\x16", b"")
             except BlockingIOError:
                 break
             under_way.remove(sock)
@@ -159,11 +160,12 @@ def test_slow_clients(site: Site, workers: str) -> None:
     change(site, timeouts={"client_header": 1.0, "send": 1.0})
     site.start(workers)
     kept = site.connect()
+    ask(kept)
     slow = [make(site) for make in (slow_hello, slow_finish, slow_head) for _ in range(10)]
-    stopped = [site.connect() for _ in range(10)]
-    for sock in stopped:
-        sock.sendall(LARGE)
-        assert sock.recv(100).startswith(b"HTTP/1.1 200 OK")
+    for _ in range(10):
+        stopped = site.connect()
+        stopped.sendall(LARGE)
+        assert stopped.recv(100).startswith(b"HTTP/1.1 200 OK")
     at = 0
     while not all(is_over(sock) for sock, _ in slow):
         for sock, words in slow:

@@ -25,7 +25,8 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS
 from zope.interface import implementer
 
 from slardar.balancers.wrr import WeightedRoundRobin
-from slardar.config import Limits, Settings
+from slardar.config import ControlTls, Limits, Settings
+from slardar.control.tls import ServerTls
 from slardar.dataplane.proxy import DataPlane
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -321,10 +322,16 @@ class RawOrigin(Factory):
 class Proxied:
     """A data plane in this process with one server behind it.
 
-    With a folder, in which certificates are made, clients come with TLS.
+    With ``folder``, in which certificates are made, clients come with TLS; with ``behind`` the
+    server is spoken to over TLS.
     """
 
-    def __init__(self, reactor: Any, folder: Path | None = None) -> None:
+    def __init__(
+        self, reactor: Any, folder: Path | None = None, behind: Path | None = None
+    ) -> None:
+        #: The server is spoken to over TLS.
+        self.is_behind = behind is not None
+        self._behind = None if behind is None else Authority(behind)
         self._reactor = reactor
         self._authority = None if folder is None else Authority(folder)
         self.scheme = b"http" if folder is None else b"https"
@@ -336,9 +343,15 @@ class Proxied:
     async def start(self) -> None:
         """Let both listen."""
         endpoint = TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1")
-        self._port = await endpoint.listen(self.origin)
+        factory: Any = self.origin
+        tls: Any = False
+        if self._behind is not None:
+            cert, key = map(str, self._behind.issue("server", ("app",)))
+            factory = ServerTls(ControlTls(cert, key)).wrap(factory, self._reactor)
+            tls = {"ca": self._behind.file.read_text(), "server_name": "app"}
+        self._port = await endpoint.listen(factory)
         self.origin_port: int = self._port.getHost().port
-        server = {"host": "127.0.0.1", "port": self.origin_port}
+        server = {"host": "127.0.0.1", "port": self.origin_port, "tls": tls}
         app = parse_upstream("app", {"servers": [server]}, "app")
         kind = "tcp"
         if self._authority is not None:
@@ -355,7 +368,8 @@ class Proxied:
         await self.plane.stop()
         await self._port.stopListening()
         for connection in self.origin.connections:
-            connection.transport.abortConnection()
+            if not connection.ended:
+                connection.transport.abortConnection()
         for connection in self.origin.connections:
             await connection.until(lambda ended=connection: ended.ended)
 

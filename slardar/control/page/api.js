@@ -47,7 +47,7 @@ export class Api {
         headers: given,
         body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
         cache: "no-store",
-        credentials: "omit",
+        credentials: "same-origin",
         redirect: "error",
         signal: AbortSignal.timeout(PATIENCE),
       });
@@ -109,7 +109,7 @@ export class Api {
         // EventSource cannot send a token.
         headers: this.#headers(last ? { "Last-Event-ID": last } : {}),
         cache: "no-store",
-        credentials: "omit",
+        credentials: "same-origin",
         signal: AbortSignal.any([signal, silence.signal]),
       });
       if (!reply.ok) throw new ApiError(reply.status, `status ${reply.status}`);

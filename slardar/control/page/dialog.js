@@ -1,11 +1,11 @@
 // Dialogs: a change is made only after its difference was shown and confirmed.
 
-import { byId, h, text } from "./dom.js";
+import { byId, h, newId, text } from "./dom.js";
 
 /** Open a dialog with a title and a body, and return how to close it.  `buttons` are elements for its
  * foot; a button that closes it is there anyway. */
 export function open(title, body, buttons = [], closing = "Cancel") {
-  const name = `dialog-${crypto.randomUUID()}`;
+  const name = newId();
   const dialog = h("dialog", { "aria-labelledby": name });
   const cancel = h("button", { type: "button", on: { click: () => dialog.close() } }, closing);
   dialog.append(

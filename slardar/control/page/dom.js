@@ -66,5 +66,10 @@ export function keyed(parent, items, key, make, update) {
   }
 }
 
+let ids = 0;
+
+/** An id that no element has yet. */
+export const newId = () => `made-${ids++}`;
+
 /** The element with this id. */
 export const byId = (id) => document.getElementById(id);

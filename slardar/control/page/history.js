@@ -168,16 +168,21 @@ export class Activity {
   constructor() {
     this.events = [];
     this.list = byId("event-list");
+    /** Whether it will be drawn anyway. */
+    this.isDrawn = false;
     this.number = 0;
   }
 
   take(event) {
     this.events.unshift({ ...event, number: this.number++ });
     this.events.length = Math.min(this.events.length, EVENTS);
-    this.draw();
+    // Events that come together are drawn together.
+    if (!this.isDrawn) requestAnimationFrame(() => this.draw());
+    this.isDrawn = true;
   }
 
   draw() {
+    this.isDrawn = false;
     byId("events-empty").hidden = this.events.length > 0;
     keyed(
       this.list,

@@ -9,6 +9,10 @@ import { attr, byId, h, keyed, text } from "./dom.js";
 const LANGUAGES = ["python", "lua"];
 const KINDS = { active: "ok", failed: "err", suspended: "err", staged: "unknown" };
 
+/** What there is to say of a decision: what it leaves as it is, it has as null. */
+const told = (decision) =>
+  Object.fromEntries(Object.entries(decision).filter(([, value]) => value !== null));
+
 export class Hooks {
   constructor(api, changed) {
     this.api = api;
@@ -136,7 +140,7 @@ export class Hooks {
     for (const { active, staged: other, ...request } of examples) {
       details.append(
         h("p", { class: "facts" }, Object.values(request).map((value) => (typeof value === "string" ? value : pretty(value))).join(" ")),
-        shown(lines(pretty(active), pretty(other)), "in service and in the shadow"),
+        shown(lines(pretty(told(active)), pretty(told(other))), "in service and in the shadow"),
       );
     }
     box.append(details);

@@ -16,7 +16,7 @@ import { tell } from "./dialog.js";
 /** Milliseconds between two questions; and, in those, between questions about hooks and about
  * certificates. */
 const EVERY = 2000;
-const HOOKS_EVERY = 5000;
+const HOOKS_EVERY = 3000;
 const CERTIFICATES_EVERY = 60000;
 /** Upstreams that may be listed with each question: of more of them, the list is asked for seldomer. */
 const ROWS = 1500;
@@ -75,7 +75,8 @@ class Page {
 
   #ask(problem) {
     byId("login").hidden = false;
-    byId("main").hidden = true;
+    byId("main").hidden = byId("parts").hidden = true;
+    text(byId("link"), "");
     byId("logout").hidden = true;
     text(byId("login-problem"), problem);
     byId("token").value = "";
@@ -103,7 +104,7 @@ class Page {
 
   #enter() {
     byId("login").hidden = true;
-    byId("main").hidden = false;
+    byId("main").hidden = byId("parts").hidden = false;
     byId("logout").hidden = !this.api.hasToken;
     this.api.follow(
       (event) => this.#heard(event),

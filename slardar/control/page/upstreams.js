@@ -4,7 +4,7 @@ import { Meter, percent, perSecond, quantile, seconds, short } from "./counts.js
 import { path } from "./api.js";
 import { confirm, field } from "./dialog.js";
 import { lines, pretty, shown } from "./diff.js";
-import { attr, byId, h, keyed, text } from "./dom.js";
+import { attr, byId, h, keyed, newId, text } from "./dom.js";
 import { look } from "./flow.js";
 import { drawSpark, spark } from "./spark.js";
 
@@ -79,7 +79,10 @@ export class Upstreams {
         const requests = Object.values(server.codes).reduce((sum, count) => sum + count, 0);
         const failed = Object.values(server.kinds).reduce((sum, count) => sum + count, 0);
         const times = server.buckets ?? told.buckets.map(() => 0);
-        meter.push(overview.time, [requests, server.errors, failed, ...times]);
+        // A server may be in several levels.
+        if (meter.times.at(-1) !== overview.time) {
+          meter.push(overview.time, [requests, server.errors, failed, ...times]);
+        }
       }
       for (const address of detail.servers.keys()) {
         if (!there.has(address)) detail.servers.delete(address);
@@ -160,7 +163,7 @@ export class Upstreams {
       parts[name] = h("span", { class: "value" });
       return h("span", { class: `cell ${name}` }, h("span", { class: "label" }, label), " ", parts[name]);
     };
-    const inner = h("div", { class: "inner", id: `upstream-${crypto.randomUUID()}`, hidden: true });
+    const inner = h("div", { class: "inner", id: newId(), hidden: true });
     parts.inner = inner;
     parts.toggle = h("button", {
       type: "button",
