@@ -78,7 +78,8 @@ def calls(page: Path) -> list[Command]:
     return [command for command in found if command.words[0] in run]
 
 
-RUNNABLE = [page for page in PAGES if calls(page)]
+#: ``tests/test_migrating.py`` runs this page, whose slardars have stores and files of their own.
+RUNNABLE = [page for page in PAGES if calls(page) and page.name != "migrating.md"]
 
 
 class Demo:
