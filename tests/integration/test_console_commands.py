@@ -361,6 +361,8 @@ def test_check_of_a_candidate(tmp_path: Path) -> None:
     assert check(tmp_path) == (1, "Error: expected.yaml: expect: expected a list of expectations\n")
 
 
+    (tmp_path / "expected.yaml").write_text("config: {}\nexpect: [{request: GETS http://a/}]\n")
+    assert check(tmp_path) == (1, "Error: GETS http://a/: the method is not known\n")
 def test_check_with_what_is_served(slardar: Slardar, tmp_path: Path) -> None:
     """What runs now, with a hook that is only staged."""
     hook = tmp_path / "tenant.py"
