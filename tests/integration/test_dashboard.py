@@ -320,7 +320,7 @@ def test_tokens(chromium: Browser, tmp_path: Path, start: Start) -> None:
         assert page.get_by_role("button", name=word).count() == 0, word
 
     login("team")
-    expect(page.locator("#upstream-count")).to_have_text("1 upstreams")
+    expect(page.locator("#upstream-count")).to_have_text("1 upstream")
     expect(page.locator("#history")).to_be_hidden()
     expect(page.locator("#process")).to_be_hidden()
     dashboard.server("a.example", "127.0.0.1:2").get_by_role("button", name="Bring back").click()
@@ -375,6 +375,38 @@ def test_without_events(dashboard: Dashboard) -> None:
     dashboard.link("Polling")
     body = {"servers": servers("127.0.0.1:5"), **OFF}
     dashboard.slardar.call("PUT", "/upstream/polled.example", body)
+def test_token_is_taken_away(chromium: Browser, tmp_path: Path, start: Start) -> None:
+    """The page is as new: it asks for a token, and shows nothing of what the last one saw."""
+    upstreams = {"a.example": {"servers": servers("127.0.0.1:1", "127.0.0.1:2"), **OFF}}
+    settings = {"upstreams": upstreams, "control": {"tokens": TOKENS}}
+    slardar = start(begin(tmp_path / "slardar", settings))
+    dashboard = Dashboard(chromium, slardar)
+    page = dashboard.page
+    dashboard.goto()
+    page.get_by_label("Token").fill("guest")
+    # Somebody looks elsewhere for the token, and comes back.
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    asked = page.evaluate("performance.getEntriesByName(location.origin + '/overview').length")
+    page.wait_for_timeout(100)
+    assert asked == 0
+    expect(page.get_by_label("Token")).to_have_value("guest")
+    page.get_by_label("Token").fill("chief")
+    page.keyboard.press("Enter")
+    dashboard.server("a.example", "127.0.0.1:2").get_by_role("button", name="Drain").click()
+    expect(dashboard.dialog.locator(".diff")).to_contain_text("drain")
+    refused = {"status": 401, "json": {"status": 401, "msg": "expected a token"}}
+    page.route("**/overview*", lambda route: route.fulfill(**refused))
+    expect(page.get_by_role("alert")).to_have_text("The token is not known any more.")
+    expect(dashboard.dialog).to_have_count(0)
+    assert "a.example" not in page.content()
+    assert page.url.endswith("/")
+    page.unroute("**/overview*")
+    page.get_by_label("Token").fill("guest")
+    page.keyboard.press("Enter")
+    expect(dashboard.upstream("a.example")).to_be_visible()
+    page.context.close()
+
+
     expect(dashboard.upstream("polled.example")).to_be_visible()
     expect(dashboard.page.locator("#history-list")).to_contain_text("upstream polled.example")
     dashboard.slardar.call("DELETE", "/upstream/polled.example")
