@@ -257,6 +257,22 @@ def test_hook(dashboard: Dashboard) -> None:
     assert dashboard.slardar.get("hook.example", "/old")[0] == 200
 
 
+def test_hook_that_fails(dashboard: Dashboard) -> None:
+    """All of its requests fail, which no upstream shows: so the page says it at its top."""
+    slardar = dashboard.slardar
+    expect(dashboard.page.locator("#hook-trouble")).to_be_hidden()
+    code = "def on_request(request):\n    raise ValueError('no')\n"
+    assert slardar.call("POST", "/python/script.fails.example?activate=1", code)[0] == 200
+    for _ in range(5):
+        assert slardar.get("fails.example")[0] == 500
+    told = dashboard.page.locator("#hook-trouble")
+    expect(told).to_have_text("Hook python/script.fails.example does not run: it is suspended.")
+    hook = dashboard.hook("python/script.fails.example")
+    expect(hook.locator(".message").first).to_contain_text("it failed too often")
+    assert slardar.call("DELETE", "/python/script.fails.example")[0] == 200
+    expect(told).to_be_hidden()
+
+
 def test_roll_back(dashboard: Dashboard) -> None:
     """The whole configuration goes back to what it was at a version."""
     dashboard.slardar.call("PATCH", "/upstream/moved/127.0.0.1:2", {"weight": 2})
