@@ -185,7 +185,7 @@ class Key(typing.NamedTuple):
     """A key of an object, as a row of a list has it; ``inner`` is the class of its own keys."""
 
     name: str
-    type: str
+    value: str
     default: str
     meaning: str
     inner: type[Struct] | None
@@ -236,7 +236,7 @@ def _struct_list(struct: type[Struct], name: str) -> str:
         shown = title.partition(" of ")[0]
         if title != name:
             parts.append(f"### {name}: {shown}\n\n")
-        rows = [(f"`{key.name}`", key.type, key.default, key.meaning) for key in keys]
+        rows = [(f"`{key.name}`", key.value, key.default, key.meaning) for key in keys]
         parts.append(table(("key", "value", "default", "meaning"), rows) + "\n")
     return "".join(parts)
 
@@ -265,9 +265,12 @@ def _control() -> str:
                     told[one["name"]] = one
                 elif one["in"] == "query":
                     own.append(one)
-            rows.append((f"`{method.upper()} {path}`", role, call["summary"], _about(own)))
+            content = call.get("requestBody", {}).get("content", {})
+            bodies = [one["schema"]["$ref"].rpartition("/")[2] for one in content.values()]
+            body = " or ".join(f"`{one}`" for one in bodies)
+            rows.append((f"`{method.upper()} {path}`", role, call["summary"], body, _about(own)))
     return f"Every change takes {_about(told.values())}.\n\n" + table(
-        ("call", "role", "what it does", "parameters"), rows
+        ("call", "role", "what it does", "body", "parameters"), rows
     )
 
 

@@ -63,7 +63,7 @@ def test_every_key_is_explained(top: str) -> None:
         names.add(name)
         for key in keys:
             assert key.meaning, (name, key.name)
-            assert key.type != "a value", (name, key.name)
+            assert key.value != "a value", (name, key.name)
     if top == "settings":
         assert {"timeouts", "control.tokens", "tls.client", "tls.hsts"} <= names
     if top == "upstream":
@@ -107,6 +107,7 @@ def test_lists_name_everything() -> None:
         path = re.sub("[A-Z]+", lambda word: f"{{{word[0].lower()}}}", operation.path)
         for method in operation.methods:
             assert f"| `{method} {path}` | {operation.role} | {operation.about} |" in control
+    assert "| `PUT /routes` | admin | Replace the routes. | `Routes` |" in control
     console = reference.LISTS["console"]()
     for name, command in main.commands.items():
         assert f"### slardar {name}" in console
