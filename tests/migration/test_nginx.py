@@ -181,6 +181,18 @@ def test_guard_around_a_location(made: Any, around: str) -> None:
     assert upstreams["/open"] == ("not-taken-over" if closed else "up")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("proxy_next_upstream_tries x", "proxy_next_upstream_timeout x", "proxy_read_timeout x"),
+        *("client_max_body_size x", "proxy_next_upstream odd", "client_body_timeout 0"),
+    ],
+)
+def test_value_that_is_none(made: Any, line: str) -> None:
+    """It is listed."""
+    assert f"nginx.conf:3: {line}: " in made(server(f"{line}; {PASS}")).left
+
+
 def test_uri_part_that_changes_nothing(made: Any) -> None:
     found = made(server("location /a/ { proxy_pass http://up/a/; }"))
     assert found.routes[0] == {"host": "a.test", "path": "/a/", "upstream": "up"}
@@ -328,6 +340,10 @@ def test_includes(made: Any) -> None:
     [
         ("server {", 'nginx.conf:1: unexpected end of file, expecting "}"'),
         ("include none.conf;", "nginx.conf:1: "),
+        (
+            "upstream a { server; }",
+            'nginx.conf:1: invalid number of arguments in "server" directive',
+        ),
         ("server { listen; }", 'nginx.conf:1: invalid number of arguments in "listen" directive'),
     ],
 )
