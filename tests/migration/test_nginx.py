@@ -193,6 +193,23 @@ def test_value_that_is_none(made: Any, line: str) -> None:
     assert f"nginx.conf:3: {line}: " in made(server(f"{line}; {PASS}")).left
 
 
+def test_expression_that_python_cannot_read(made: Any) -> None:
+    """A location that is open is left out; one that guards requests closes what comes after it."""
+    found = made(server(f"location ~ \\h {{ proxy_pass http://up; }}\n{PASS}"))
+    assert [route for route in found.routes if "host" in route] == [
+        {"host": "a.test", "path": "/", "upstream": "up"}
+    ]
+    assert "nginx.conf:3: location ~ \\h: route[0].path_regex: expected a regular" in found.left
+    found = made(
+        server(f"location = /x {{ proxy_pass http://up; }}\nlocation ~ \\h {{ deny all; }}\n{PASS}")
+    )
+    assert [(route.get("path"), route["upstream"]) for route in found.routes[:2]] == [
+        (None, "up"),
+        ("/", "not-taken-over"),
+    ]
+    assert "nginx.conf:4: location ~ \\h: all requests that no route before it" in found.differs
+
+
 def test_uri_part_that_changes_nothing(made: Any) -> None:
     found = made(server("location /a/ { proxy_pass http://up/a/; }"))
     assert found.routes[0] == {"host": "a.test", "path": "/a/", "upstream": "up"}
