@@ -34,7 +34,7 @@ from slardar.stores.written import encode
 from slardar.testing.expectations import read_expectations
 from slardar.testing.stores import change_of
 from tests.fake_plugins import FakePlugins
-from tests.integration.programs import CHECKOUT, Program, Slardar, curl
+from tests.integration.programs import CHECKOUT, Backends, Slardar, curl
 
 DOCS = CHECKOUT / "docs"
 PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -120,16 +120,15 @@ class Demo:
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
     """The programs that the pages assume, on ports that the kernel chose."""
-    command = [sys.executable, str(CHECKOUT / "examples" / "backends.py"), "0", "0"]
-    programs: list[Program] = [Program(command, tmp_path), Slardar(tmp_path, "--store", "memory:")]
+    slardar = Slardar(tmp_path, "--store", "memory:")
     try:
-        first = int(programs[0].wait_for(r"serving on http://127\.0\.0\.1:(\d+)/")[1])
-        second = int(programs[0].wait_for(rf"http://127\.0\.0\.1:(?!{first}/)(\d+)/")[1])
-        assert isinstance(programs[1], Slardar)
-        yield Demo(programs[1].ready(), tmp_path, [first, second])
+        backends = Backends(tmp_path, 2)
+        try:
+            yield Demo(slardar.ready(), tmp_path, backends.ports)
+        finally:
+            backends.end()
     finally:
-        for program in reversed(programs):
-            program.end()
+        slardar.end()
 
 
 def squeezed(text: str) -> str:

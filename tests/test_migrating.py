@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.consul_agent import ConsulAgent, consul_program
-from tests.integration.programs import CHECKOUT, PATIENCE, TWISTD, Program, Slardar, curl
+from tests.integration.programs import CHECKOUT, PATIENCE, TWISTD, Backends, Slardar, curl
 from tests.test_docs import DOCS, agrees, commands
 
 pytestmark = pytest.mark.real
@@ -100,14 +100,9 @@ class Walk:
 @pytest.fixture(scope="module")
 def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     """Servers that say who they are."""
-    command = [sys.executable, str(CHECKOUT / "examples" / "backends.py"), "0", "0", "0"]
-    program = Program(command, tmp_path_factory.mktemp("servers"))
+    program = Backends(tmp_path_factory.mktemp("servers"), 3)
     try:
-        found: list[int] = []
-        while len(found) < 3:
-            known = "|".join(map(str, found)) or "0"
-            found.append(int(program.wait_for(rf"http://127\.0\.0\.1:(?!(?:{known})/)(\d+)/")[1]))
-        yield found
+        yield program.ports
     finally:
         program.end()
 

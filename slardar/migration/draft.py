@@ -164,14 +164,24 @@ class Draft:
         return True
 
     def add_route(self, statement: Statement, upstream: str, **keys: str | None) -> bool:
-        """Add a route; what cannot be one is listed."""
+        """Add a route; what cannot be one is listed.
+
+        If it is one to nowhere, all requests that come so far go nowhere, as nobody can say which
+        of them it is for.
+        """
         route = {key: value for key, value in keys.items() if value is not None}
         route["upstream"] = upstream
         try:
             parse_routes([route], "route")
         except ConfigError as error:
             self.tell_left(statement, statement.text, "; ".join(error.problems))
-            return False
+            if upstream != NOWHERE or "path_regex" not in route:
+                return False
+            del route["path_regex"]
+            route["path"] = "/"
+            self.differ(
+                statement, statement.text, "all requests that no route before it takes get 502"
+            )
         if route not in self.routes:
             self.routes.append(route)
         return True

@@ -179,12 +179,14 @@ class _Import:
         line.take()
         is_secure, is_proxied = "ssl" in line.args, "accept-proxy" in line.args
         sockets = []
-        for text in (line.args or [""])[0].split(","):
-            text = re.sub("^(ipv[46]|unix)@", lambda at: "" if at[1] != "unix" else "/", text)
-            host, _, port = text.rpartition(":")
-            socket = Socket("unix", text.replace("//", "/"), 0) if text[:1] == "/" else None
-            if socket is None and port.isdigit() and host.count(":") in (0, *range(2, 9)):
-                socket = tcp_socket(host if host != "::" else "[::]", int(port))
+        for text in line.args[0].split(","):
+            address = re.sub("^(ipv[46]|unix)@", "", text)
+            host, _, port = address.rpartition(":")
+            socket: Socket | None = None
+            if address.startswith("/"):
+                socket = Socket("unix", address, 0)
+            elif parse_number(port, 1, 65535) is not None and ":" in address:
+                socket = tcp_socket(host, int(port))
             if socket is None or (socket.family == "unix" and is_secure):
                 draft.tell_left(line, line.text, "listen of slardar.yaml takes addresses and ports")
                 continue

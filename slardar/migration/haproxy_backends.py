@@ -159,10 +159,11 @@ class HaproxyBackends:
             ("timeout server", ("read_timeout", "send_timeout")),
         ):
             one = scope.last(name)
-            if one is not None:
-                seconds = parse_seconds(one.args[0], "ms")
-                for key in keys:
-                    body[key] = seconds or 1e9
+            seconds = None if one is None else parse_seconds(one.args[0], "ms")
+            if one is not None and not seconds:
+                self._draft.leave(one, "no time that slardar can have")
+            elif seconds:
+                body.update(dict.fromkeys(keys, seconds))
         if any(one.body.get("max_conns") for one in servers):
             # HAProxy's requests wait for a server without a limit of their number.
             queued = scope.value("timeout queue") or scope.value("timeout connect") or "5s"
@@ -182,9 +183,12 @@ class HaproxyBackends:
             elif one is not None:
                 self._draft.tell_left(one, f"{one.name} {word}", "no such failure in slardar")
         body["retry_on"] = list(dict.fromkeys(kinds))
-        retries = scope.value("retries")
-        if retries is not None and parse_number(retries, 0, 1000) is not None:
-            body["try"] = int(retries) + 1
+        retries = scope.last("retries")
+        number = None if retries is None else parse_number(retries.args[0], 0, 1000)
+        if number is not None:
+            body["try"] = number + 1
+        elif retries is not None:
+            self._draft.leave(retries, "no number that slardar can have")
 
 
 def _query(args: list[str], sent: list[Statement]) -> str:

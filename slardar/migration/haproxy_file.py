@@ -22,13 +22,29 @@ _FIRST = frozenset(
         *("tcp-request", "tcp-response", "http-check", "tcp-check", "compression", "stick"),
     }
 )
+#: Words without which a line means nothing: the least number that follows, of those that are read.
+_LEAST = {
+    "server": 2,
+    **dict.fromkeys(("acl", "bind", "use_backend", "default_backend", "maxconn", "balance"), 1),
+    **dict.fromkeys(("retries", "retry-on", "crt-base", "ca-base", "mode"), 1),
+    **dict.fromkeys(
+        (
+            f"timeout {name}"
+            for name in (
+                *("check", "client", "connect", "http-keep-alive", "http-request", "queue"),
+                "server",
+            )
+        ),
+        1,
+    ),
+}
 _ESCAPES = {"r": "\r", "n": "\n", "t": "\t"}
 
 
 def read_haproxy(path: str) -> list[Statement]:
     """The sections of a file.  Blocks.  Raises ConfigError."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.read().split("\n")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
@@ -46,9 +62,12 @@ def read_haproxy(path: str) -> list[Statement]:
         if not sections:
             raise ConfigError(f"{path}:{number}: expected a section such as frontend or backend")
         count = 2 if words[0] in _FIRST else 3 if words[:2] == ["no", "option"] else 1
+        name, args = " ".join(words[:count]), words[count:]
+        if len(args) < _LEAST.get(name, 0):
+            raise ConfigError(f"{path}:{number}: {name}: something is missing behind it")
         block = sections[-1].block
         assert block is not None
-        block.append(Statement(" ".join(words[:count]), words[count:], path, number))
+        block.append(Statement(name, args, path, number))
     return sections
 
 

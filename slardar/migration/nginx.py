@@ -40,11 +40,18 @@ _CONTENT = (
 )
 #: What may keep a request from the servers or change its path, in a location or around it.  Without
 #: it the requests would do what they are not allowed to do, so they are not passed on.
-_CHANGES = (
-    *("if", "rewrite", "limit_except", "rewrite_by_lua_block", "rewrite_by_lua_file"),
-    *("access_by_lua_block", "access_by_lua_file", "js_access", "modsecurity"),
+_CHANGES = re.compile(
+    "if|rewrite|limit_except|js_access|modsecurity|(server_rewrite|rewrite|access)_by_lua.*"
 )
-_GUARDS = ("auth_basic", "auth_request", "auth_jwt")
+_GUARDS = (
+    "auth_basic",
+    "auth_digest",
+    "auth_gss",
+    "auth_jwt",
+    "auth_ldap",
+    "auth_pam",
+    "auth_request",
+)
 _REPLY = "a hook can answer: request.respond or request.redirect (docs/hooks-python.md)"
 
 
@@ -238,7 +245,9 @@ class _Import:
             found += [one for one in scope.peek(name) if one.args[:1] != ["off"]]
         around: Scope | None = scope
         while around is not None:
-            found += [one for one in around.statements if one.name in _CHANGES and not one.done]
+            found += [
+                one for one in around.statements if _CHANGES.fullmatch(one.name) and not one.done
+            ]
             around = around.outer
         return found[0] if found else None
 

@@ -83,7 +83,7 @@ class NginxUpstreams:
         body: dict[str, Any] = {"servers": []}
         seen: set[str] = set()
         for one in block.block or ():
-            if one.name == "server":
+            if one.name == "server" and one.args:
                 self._server(one, body)
             elif one.name in seen:
                 self._draft.leave(one, "it stands there twice")
@@ -260,12 +260,16 @@ class NginxUpstreams:
             elif word != "off" and found is not None:
                 self._draft.tell_left(found, f"{found.name} {word}", "no such failure in slardar")
         options["retry_on"] = list(dict.fromkeys(kinds))
-        tries = parse_number(scope.value("proxy_next_upstream_tries") or "0")
-        if tries:
-            options["try"] = tries
-        seconds = parse_seconds(scope.value("proxy_next_upstream_timeout") or "0")
-        if seconds:
-            options["try_timeout"] = seconds
+        for name, key, parse in (
+            ("proxy_next_upstream_tries", "try", parse_number),
+            ("proxy_next_upstream_timeout", "try_timeout", parse_seconds),
+        ):
+            one = scope.last(name)
+            value = None if one is None else parse(one.args[0])
+            if value:
+                options[key] = value
+            elif one is not None and value is None:
+                self._draft.leave(one, "no number that slardar can have")
         return options
 
     def _tls(self, target: Target, scope: Scope) -> dict[str, Any]:

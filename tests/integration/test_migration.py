@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,7 +15,7 @@ from click.testing import CliRunner
 
 from slardar.cli import main
 from tests.integration.conftest import Start
-from tests.integration.programs import CHECKOUT, PATIENCE, Program, Slardar, free_port
+from tests.integration.programs import CHECKOUT, PATIENCE, Backends, Program, Slardar, free_port
 
 pytestmark = pytest.mark.real
 
@@ -28,14 +27,9 @@ SERVERS = 30
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     """Servers that answer with their names, the path and the Host."""
-    command = [sys.executable, str(CHECKOUT / "examples" / "backends.py"), *["0"] * SERVERS]
-    program = Program(command, tmp_path_factory.mktemp("servers"))
+    program = Backends(tmp_path_factory.mktemp("servers"), SERVERS)
     try:
-        found: list[int] = []
-        while len(found) < SERVERS:
-            known = "|".join(map(str, found)) or "0"
-            found.append(int(program.wait_for(rf"http://127\.0\.0\.1:(?!(?:{known})/)(\d+)/")[1]))
-        yield found
+        yield program.ports
     finally:
         program.end()
 

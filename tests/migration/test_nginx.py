@@ -181,6 +181,35 @@ def test_guard_around_a_location(made: Any, around: str) -> None:
     assert upstreams["/open"] == ("not-taken-over" if closed else "up")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("proxy_next_upstream_tries x", "proxy_next_upstream_timeout x", "proxy_read_timeout x"),
+        *("client_max_body_size x", "proxy_next_upstream odd", "client_body_timeout 0"),
+    ],
+)
+def test_value_that_is_none(made: Any, line: str) -> None:
+    """It is listed."""
+    assert f"nginx.conf:3: {line}: " in made(server(f"{line}; {PASS}")).left
+
+
+def test_expression_that_python_cannot_read(made: Any) -> None:
+    """A location that is open is left out; one that guards requests closes what comes after it."""
+    found = made(server(f"location ~ \\h {{ proxy_pass http://up; }}\n{PASS}"))
+    assert [route for route in found.routes if "host" in route] == [
+        {"host": "a.test", "path": "/", "upstream": "up"}
+    ]
+    assert "nginx.conf:3: location ~ \\h: route[0].path_regex: expected a regular" in found.left
+    found = made(
+        server(f"location = /x {{ proxy_pass http://up; }}\nlocation ~ \\h {{ deny all; }}\n{PASS}")
+    )
+    assert [(route.get("path"), route["upstream"]) for route in found.routes[:2]] == [
+        (None, "up"),
+        ("/", "not-taken-over"),
+    ]
+    assert "nginx.conf:4: location ~ \\h: all requests that no route before it" in found.differs
+
+
 def test_uri_part_that_changes_nothing(made: Any) -> None:
     found = made(server("location /a/ { proxy_pass http://up/a/; }"))
     assert found.routes[0] == {"host": "a.test", "path": "/a/", "upstream": "up"}
@@ -328,6 +357,10 @@ def test_includes(made: Any) -> None:
     [
         ("server {", 'nginx.conf:1: unexpected end of file, expecting "}"'),
         ("include none.conf;", "nginx.conf:1: "),
+        (
+            "upstream a { server; }",
+            'nginx.conf:1: invalid number of arguments in "server" directive',
+        ),
         ("server { listen; }", 'nginx.conf:1: invalid number of arguments in "listen" directive'),
     ],
 )
