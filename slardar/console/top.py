@@ -59,7 +59,7 @@ class View:
         self.typed: str | None = None
         #: The place of the line under the bar, and the first line that is shown.
         self.place = self.first = 0
-        #: The server under the bar, once the bar was moved: it stays there wherever the server goes.
+        #: The server under the bar, once the bar was moved: the bar goes where the server goes.
         self._chosen: tuple[str, str, int] | None = None
         #: What waits for a yes: ``drain`` or ``up``, and the server.
         self.asked: tuple[str, Line] | None = None
@@ -84,12 +84,14 @@ class View:
                 errors = max(0, row.failures - known.failures) / seconds
             lines.append(Line(row, rate, errors))
         self._rows, self._at, self.lines = rows, now, lines
-        numbers = status["statistics"]
         self.about = (
             f"slardar {status['slardar_version']}, version {status['shd_config_version']}:"
-            f" {sum(line.rate for line in lines):.0f} requests/s, {numbers['active']} under way,"
-            f" {numbers['connections']} connections"
+            f" {sum(line.rate for line in lines):.0f} requests/s"
         )
+        # A token for some names does not see what is of all of them.
+        numbers = status.get("statistics")
+        if numbers is not None:
+            self.about += f", {numbers['active']} under way, {numbers['connections']} connections"
 
     def shown(self) -> list[Line]:
         """The lines that the filter leaves, in their order."""

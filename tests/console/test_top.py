@@ -8,7 +8,6 @@ import pytest
 
 from slardar.console.top import View, fitting, split_keys
 
-
 ALL = "UPSTREAM SERVER STATUS STATE WEIGHT REQ/S ERR/S ACTIVE REQUESTS MESSAGE"
 
 

@@ -317,6 +317,26 @@ def test_top_in_a_terminal(slardar: Slardar, backend: Nginx) -> None:
     assert [(one["upstream"], one["server"]) for one in lines] == [(HOST, backend.address)]
 
 
+def test_token_for_some_names(start: Start, tmp_path: Path) -> None:
+    """It sees its own, and no number that is of all."""
+    (tmp_path / "slardar").mkdir()
+    token = {"name": "team", "role": "admin", "names": ["a"]}
+    token["sha256"] = hashlib.sha256(b"team").hexdigest()
+    server = {"servers": [{"host": "127.0.0.1", "port": 9}], "enable": False}
+    settings = {"upstreams": {"a": server, "b": server}, "control": {"tokens": [token]}}
+    (tmp_path / "slardar" / "slardar.yaml").write_text(json.dumps(settings))
+    slardar = start(Slardar(tmp_path / "slardar", "--config", "slardar.yaml")).ready()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLARDAR_TOKEN", "team")
+        assert "upstreams:     1 with 1 servers" in said(slardar, "status")
+        table = said(slardar, "top", "--once", "--interval", "0.2")
+        assert [line.split()[0] for line in table.splitlines()[1:]] == ["a"]
+        patch.setenv("SLARDAR_TOKEN", "secret\n")
+        refused = run(slardar, "status")
+        assert refused.exit_code == 1
+        assert refused.output == "Error: the token: expected printable ASCII, on one line\n"
+
+
 def test_top_without_a_terminal(slardar: Slardar) -> None:
     done = run(slardar, "top")
     assert (done.exit_code, "use --once elsewhere" in done.output) == (2, True)
