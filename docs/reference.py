@@ -1,17 +1,20 @@
 """Lists for these pages that are made from the code, so that nobody writes them a second time.
 
-A page has ``<!-- made from the code: NAME -->`` where a list belongs, and :func:`filled` puts it
-there when Sphinx reads the page.  Keys, types and defaults come from the classes that read them.
-What a key means is written once: in the table of the page that explains it (``WRITTEN``), or else
-in the comment (``#:``) of its attribute.  A key without either raises LookupError, and so ends the
-build.
+A page has ``<!-- made from the code: NAME -->`` where a list or a drawing belongs, and
+:func:`filled` puts it there when Sphinx reads the page.  Keys, types and defaults come from the
+classes that read them.  What a key means is written once: in the table of the page that explains it
+(``WRITTEN``), or else in the comment (``#:``) of its attribute.  A key without either raises
+LookupError, and so ends the build.
 """
 
 from __future__ import annotations
 
+import ast
+import html
 import inspect
 import json
 import re
+import textwrap
 import types
 import typing
 from collections import Counter
@@ -33,7 +36,7 @@ from slardar.model.server import LevelBody, UpstreamBody
 from slardar.model.service import ServiceKeys
 from slardar.observers.families import FAMILIES, PREFIX
 
-__all__ = ["LISTS", "WRITTEN", "Key", "filled", "objects", "rows_of"]
+__all__ = ["LISTS", "WRITTEN", "Key", "filled", "layers", "objects", "rows_of"]
 
 DOCS = Path(__file__).resolve().parent
 _MARK = re.compile(r"^<!-- made from the code: ([a-z-]+) -->$", re.MULTILINE)
@@ -325,6 +328,51 @@ def _fields() -> str:
     return table(("field", "what"), ((f"`{name}`", text) for name, text in FIELDS.items()))
 
 
+def _about_module(name: str) -> str:
+    """The first sentence of the docstring of a part of slardar."""
+    path = DOCS.parent / "slardar" / name
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return re.sub(r"\s+", " ", text.partition("\n\n")[0]).replace("`", "")
+
+
+def layers() -> list[list[str]]:
+    """The layers of the contract in pyproject.toml, the highest first."""
+    text = (DOCS.parent / "pyproject.toml").read_text("utf-8")
+    # Python 3.10 has no parser of TOML.
+    (block,) = re.findall(r"^layers = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILINE)
+    return [re.findall(r"\w+", line) for line in re.findall(r'"(.*)"', block)]
+
+
+def _layers() -> str:
+    """A drawing of the layers: a box for each part, and an arrow in the direction of imports."""
+    rows, high = layers(), 30
+    bottom = len(rows) * high
+    parts = [
+        "<figure>",
+        f'<svg viewBox="0 0 900 {bottom + 8}" role="img" aria-label="The layers of slardar"'
+        ' font-family="sans-serif" font-size="13" fill="currentColor" stroke="none">',
+        f'<path d="M12 8 V{bottom} m-5 -8 l5 8 l5 -8" fill="none" stroke="currentColor"/>',
+    ]
+    for index, names in enumerate(rows):
+        left, top = 30, index * high + 4
+        for name in names:
+            wide = 16 + 8 * len(name)
+            about = html.escape(_about_module(name))
+            parts.append(
+                f'<g><title>{about}</title><rect x="{left}" y="{top}" width="{wide}" height="22"'
+                ' rx="4" fill="none" stroke="currentColor"/>'
+                f'<text x="{left + wide / 2}" y="{top + 15}" text-anchor="middle">{name}</text></g>'
+            )
+            left += wide + 8
+        if len(names) == 1:
+            about = html.escape(textwrap.shorten(_about_module(names[0]), 100, placeholder=" …"))
+            parts.append(
+                f'<text x="{left + 8}" y="{top + 15}" font-size="12" opacity="0.8">{about}</text>'
+            )
+    return "\n".join([*parts, "</svg>", "</figure>\n"])
+
+
 #: The lists, by the name that stands in a page.
 LISTS: Mapping[str, Callable[[], str]] = {
     "settings": lambda: _struct_list(Settings, "settings"),
@@ -335,6 +383,7 @@ LISTS: Mapping[str, Callable[[], str]] = {
     "console": _console,
     "metrics": _metrics,
     "access-log-fields": _fields,
+    "layers": _layers,
 }
 
 

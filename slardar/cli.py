@@ -11,6 +11,7 @@ from slardar.console.check import check
 from slardar.console.completion import completion
 from slardar.console.declared import apply, diff
 from slardar.console.hooks import hooks, push, try_hook
+from slardar.console.importing import import_command
 from slardar.console.show import (
     certificates,
     explain,
@@ -47,6 +48,6 @@ for _command in (
     *(set_upstream, add, drain, up, weight, rm, rollback),
     *(diff, apply, check),
     *(hooks, push, try_hook, simulate_command, store),
-    completion,
+    *(import_command, completion),
 ):
     main.add_command(_command)

@@ -24,6 +24,7 @@ from tests.test_docs import blocks
 pytestmark = pytest.mark.real
 
 EXAMPLES = CHECKOUT / "examples"
+JOURNAL = EXAMPLES / "journal" / "slardar" / "stores" / "journal.py"
 
 
 class SlardarWithExamples(Slardar):
@@ -165,6 +166,29 @@ def test_smtp_probe_is_the_one_of_the_page() -> None:
     code = (EXAMPLES / "smtp_probe.py").read_text("utf-8").partition("annotations\n\n")[2]
     page = (CHECKOUT / "docs" / "health.md").read_text("utf-8")
     assert f"```python\n{code}```\n" in page
+
+
+def test_journal_keeps_changes(start: Callable[[Program], Any], tmp_path: Path) -> None:
+    """slardar finds the module in a folder on Python's path, and after a restart the change."""
+    options = ("--store", "journal:changes.jsonl")
+    path = f"{EXAMPLES / 'journal'}:{CHECKOUT}"
+    body = {"servers": [{"host": "127.0.0.1", "port": 80}]}
+    for is_known in (False, True):
+        site = start(Slardar(tmp_path, *options, PYTHONPATH=path)).ready()
+        assert (site.call("GET", "/upstream/a")[0] == 200) == is_known
+        assert site.call("PUT", "/upstream/a", body)[0] == 200
+        site.stop()
+    with (tmp_path / "changes.jsonl").open("ab") as file:
+        file.write(b"[3, [{")
+    site = start(Slardar(tmp_path, *options, PYTHONPATH=path)).ready()
+    assert site.call("GET", "/upstream/a")[0] == 200
+
+
+@pytest.mark.real(False)
+def test_journal_is_the_one_of_the_page() -> None:
+    """The page on programming shows its code."""
+    code = JOURNAL.read_text("utf-8").partition("annotations\n\n")[2]
+    assert f"```python\n{code}```\n" in (CHECKOUT / "docs" / "programming.md").read_text("utf-8")
 
 
 @pytest.mark.real(False)

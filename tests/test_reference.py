@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from types import ModuleType
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from slardar.model.routes import Route
 from slardar.model.server import UpstreamBody
 from slardar.model.service import ServiceKeys
 from slardar.observers.families import FAMILIES
+from slardar.options import Options
 from tests.integration.programs import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
@@ -141,3 +143,33 @@ def test_links_in_lists_lead_to_pages() -> None:
             page = target.partition("#")[0]
             assert "://" in target or (DOCS / page).is_file(), target
             assert page, target
+
+
+def test_layers_are_drawn() -> None:
+    """Every part of slardar has a box, and below a part is what it may import."""
+    drawn = [name for layer in reference.layers() for name in layer]
+    root = CHECKOUT / "slardar"
+    parts = {path.stem for path in root.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert sorted(drawn) == sorted(parts - {"__init__", "__pycache__"})
+    assert drawn.index("control") < drawn.index("dataplane") < drawn.index("model")
+    picture = reference.LISTS["layers"]()
+    assert all(f">{name}</text>" in picture for name in drawn)
+    assert "\n\n" not in picture  # Markdown would end it there
+    ElementTree.fromstring(picture)
+
+
+def test_page_of_the_console_names_every_command() -> None:
+    """What each is for is told there, and its options in the list."""
+    page = (DOCS / "console.md").read_text("utf-8")
+    named = " ".join(re.findall("`([^`\n]+)`", page)).split()
+    assert set(main.commands) <= set(named)
+
+
+def test_page_on_running_names_every_option() -> None:
+    """And no option that twistd would not take."""
+    (rows,) = [
+        rows for rows in reference.tables_of("running.md", "Options") if rows[0][0] == "option"
+    ]
+    named = {re.findall(r"`--([a-z-]+)", row[0])[0] for row in rows[1:]}
+    taken = {name.rstrip("=") for name in Options().longOpt}
+    assert named == taken - {"help", "version"}

@@ -104,7 +104,7 @@ def test_diff_and_apply(slardar: Slardar, backend: Nginx, tmp_path: Path) -> Non
         "routes: [{host: alias, upstream: site}]\n"
     )
     shown = said(slardar, "diff", file)
-    assert shown.startswith("upstream site\n  + servers: ")
+    assert shown.startswith("upstream site is added\n  + servers: ")
     assert "routes\n" in shown
     assert run(slardar, "diff", file, "--exit-code").exit_code == 3
     refused = run(slardar, "apply", file, input="n\n")
@@ -114,7 +114,11 @@ def test_diff_and_apply(slardar: Slardar, backend: Nginx, tmp_path: Path) -> Non
     assert slardar.get("alias") == (200, "one")
     assert said(slardar, "diff", file, "--exit-code") == "nothing differs\n"
     assert said(slardar, "apply", file, "--yes") == "nothing differs\n"
-    assert said(slardar, "diff", file, "--prune").startswith(f"upstream {HOST}\n  - servers: ")
+    gone = f"upstream {HOST} is removed\n  - servers: "
+    assert said(slardar, "diff", file, "--prune").startswith(gone)
+    refused = run(slardar, "apply", file, "--prune", input="n\n")
+    assert "Apply this, and remove 1 upstream?" in refused.output
+    assert slardar.get(HOST)[0] == 200
     assert told(slardar, "apply", file, "--prune", "--yes")["version"] == 2
     assert slardar.get(HOST)[0] == 502
     file.write_text("upstreams: {a b: {servers: []}}\n")
@@ -387,6 +391,8 @@ def test_check_of_a_candidate(tmp_path: Path) -> None:
     code, text = check(tmp_path)
     assert code == 1
     assert text.startswith("Error: script.www.example.com: ")
+    (tmp_path / "expected.yaml").write_text("config: {}\nexpect: [{request: GETS http://a/}]\n")
+    assert check(tmp_path) == (1, "Error: GETS http://a/: the method is not known\n")
     (tmp_path / "expected.yaml").write_text("expect: []\n")
     assert check(tmp_path) == (1, "Error: expected.yaml: expect: expected a list of expectations\n")
 
