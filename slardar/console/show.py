@@ -15,6 +15,7 @@ from slardar.console.output import Cell, print_diff, print_json, print_table, st
 
 __all__ = [
     "Row",
+    "certificates",
     "explain",
     "history",
     "routes",
@@ -235,6 +236,37 @@ def services(as_json: bool, client: Client) -> None:
             )
         )
     print_table(("NAME", "CATALOGUE", "SERVICE", "SERVERS", "LOOKED UP", "MESSAGE"), rows)
+
+
+@click.command()
+@json_option
+@control_options
+def certificates(as_json: bool, client: Client) -> None:
+    """Show the certificates for clients, the one that expires first on top.
+
+    \b
+    Example:
+      slardar certificates
+    """
+    found = client.get("certificates")
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("NAME", "FOR", "KEY", "EXPIRES", "ISSUER", "FROM", "IN USE"),
+        (
+            (
+                one["name"],
+                ", ".join(one["names"]),
+                one["kind"],
+                one["expires"],
+                one["issuer"],
+                one["from"],
+                ("yes", "green") if one["in_use"] else ("no", "yellow"),
+            )
+            for one in sorted(found, key=lambda one: str(one["expires"]))
+        ),
+    )
 
 
 @click.command()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slardar.cli import main
+from tests.certificates import Authority
 from tests.integration.conftest import Start
 from tests.integration.programs import PATIENCE, Nginx, Slardar
 
@@ -178,11 +180,39 @@ def test_explain_and_status(slardar: Slardar, backend: Nginx) -> None:
     assert told(slardar, "status")["shd_config_version"] == 1
 
 
+def test_certificates(slardar: Slardar, tmp_path: Path) -> None:
+    """The one that expires first is on top; none of them shows its key."""
+    authority = Authority(tmp_path)
+    for name, days in (("late.example", 9), ("soon.example", 2)):
+        cert, key = authority.issue(name, (name,), ends=timedelta(days=days))
+        body = {"cert": cert.read_text(), "key": key.read_text()}
+        assert slardar.call("PUT", f"/certificate/{name}", body)[0] == 200
+    shown = said(slardar, "certificates")
+    lines = [line.split() for line in shown.splitlines()]
+    assert [line[:3] for line in lines[1:]] == [
+        ["soon.example", "soon.example", "ec"],
+        ["late.example", "late.example", "ec"],
+    ]
+    assert "PRIVATE" not in shown
+    assert len(told(slardar, "certificates")) == 2
+
+
 def examples() -> list[str]:
     """The examples of all commands that talk to a running slardar, in the order of this list."""
     names = (
         *("set", "add", "weight", "drain", "up", "status", "top", "upstreams", "routes"),
-        *("services", "explain", "diff", "apply", "push", "hooks", "history", "rm", "rollback"),
+        *(
+            "services",
+            "certificates",
+            "explain",
+            "diff",
+            "apply",
+            "push",
+            "hooks",
+            "history",
+            "rm",
+            "rollback",
+        ),
         "completion",
     )
     found = []

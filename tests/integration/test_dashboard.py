@@ -1,4 +1,8 @@
-"""The dashboard in a real browser, with a real slardar and real traffic."""
+"""The dashboard in a real browser, with a real slardar and real traffic.
+
+The file is long because the tests share one browser, one slardar and its traffic: to start these
+takes longer than most of the tests.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -448,7 +453,7 @@ def test_restart(chromium: Browser, tmp_path: Path, start: Start) -> None:
 def test_upgrade(chromium: Browser, tmp_path: Path, start: Start, live: Live) -> None:
     """A new process takes over while the page is open: rates go on, and changes can be made."""
     settings = {"upstreams": {"a": {"servers": servers(live.server()), **OFF}}}
-    slardar = start(begin(tmp_path / "slardar", settings, kind=Upgraded))
+    slardar = start(begin(tmp_path / "slardar", settings, kind=partial(Upgraded, count=1)))
     live.traffic(slardar.port, "a", 30)
     dashboard = Dashboard(chromium, slardar).open()
     expect(dashboard.page.locator("#generations")).to_contain_text(str(slardar.pid))
@@ -595,7 +600,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slardar]:
     slardar.end()
 
 
-#: Milliseconds from a change of the search to a list that is laid out: the best of some.
+#: Milliseconds from a change of the search to a list that is laid out: the median of some.
 SEARCH = """() => {
     const search = document.getElementById("search");
     const list = document.getElementById("upstream-list");
@@ -607,7 +612,7 @@ SEARCH = """() => {
         list.getBoundingClientRect();
         times.push(performance.now() - began);
     }
-    return Math.min(...times);
+    return times.sort((a, b) => a - b)[3];
 }"""
 
 
