@@ -120,6 +120,11 @@ class Client:
                 f"{self._place}: expected slardar's control channel, got {reply.status}"
                 " with something else than JSON"
             ) from None
+        if reply.status == 412:
+            raise click.ClickException(
+                "somebody else has changed the configuration meanwhile, so nothing was changed:"
+                " look again"
+            )
         if reply.status >= 300:
             message = answer.get("msg") if isinstance(answer, dict) else None
             lines = f"{message or answer} ({reply.status})".splitlines()

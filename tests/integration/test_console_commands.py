@@ -96,7 +96,7 @@ def test_life_of_an_upstream(slardar: Slardar, backend: Nginx) -> None:
 
 
 def test_diff_and_apply(slardar: Slardar, backend: Nginx, tmp_path: Path) -> None:
-    """The differences are shown first; --prune removes; an edit in between is not overwritten."""
+    """The differences are shown first; --prune removes."""
     file = tmp_path / "site.yaml"
     host, port = backend.address.split(":")
     file.write_text(
@@ -121,6 +121,34 @@ def test_diff_and_apply(slardar: Slardar, backend: Nginx, tmp_path: Path) -> Non
     assert slardar.get(HOST)[0] == 200
     assert told(slardar, "apply", file, "--prune", "--yes")["version"] == 2
     assert slardar.get(HOST)[0] == 502
+
+
+def test_somebody_else_was_faster(
+    slardar: Slardar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was confirmed is what was shown, or nothing."""
+    file = tmp_path / "site.yaml"
+    file.write_text("upstreams: {site: {servers: [{host: 127.0.0.1, port: 9}]}}\n")
+    said(slardar, "set", "first", "127.0.0.1:1")
+
+    weights = iter((5, 6))
+
+    def meanwhile(*_: Any, **more: Any) -> bool:
+        change = {"weight": next(weights)}
+        return slardar.call("PATCH", "/upstream/first/127.0.0.1:1", change)[0] == 200
+
+    monkeypatch.setattr(click, "confirm", meanwhile)
+    for words in (("apply", file), ("rollback", 0)):
+        refused = run(slardar, *words)
+        assert refused.exit_code == 1
+        assert "somebody else has changed the configuration meanwhile" in refused.output
+    assert set(told(slardar, "upstreams")) == {HOST, "first"}
+    assert told(slardar, "upstreams", "first")["servers"][0]["weight"] == 6
+
+
+def test_diff_and_apply_of_wrong_files(slardar: Slardar, tmp_path: Path) -> None:
+    """A mistake is told, and changes nothing."""
+    file = tmp_path / "site.yaml"
     file.write_text("upstreams: {a b: {servers: []}}\n")
     wrong = run(slardar, "apply", file, "--yes")
     assert wrong.exit_code == 1
@@ -129,7 +157,7 @@ def test_diff_and_apply(slardar: Slardar, backend: Nginx, tmp_path: Path) -> Non
     assert run(slardar, "diff", file).exit_code == 1
     done = subprocess.run(
         [SLARDAR, "diff", "-", "--control", place(slardar)],
-        input="routes: []\n",
+        input=f"routes: [{{host: alias, upstream: {HOST}}}]\n",
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -202,7 +202,10 @@ def test_add_and_remove(dashboard: Dashboard) -> None:
     expect(dashboard.dialog.get_by_role("alert")).to_contain_text("such as 10.0.0.1:8080")
     dashboard.dialog.get_by_label("Address").fill("[::1]:9000")
     dashboard.dialog.get_by_label("Weight").fill("3")
-    dashboard.confirm("Add it", '{"host": "::1", "port": 9000, "weight": 3}')
+    # The comma behind the last server is no change of that server.
+    expect(dashboard.dialog.locator(".diff .added")).to_have_count(1)
+    expect(dashboard.dialog.locator(".diff .removed")).to_have_count(0)
+    dashboard.confirm("Add it", '+     {"host": "::1", "port": 9000, "weight": 3}')
     server = dashboard.server("add", "[::1]:9000")
     expect(server).to_be_visible()
     server.get_by_role("button", name="Remove").click()

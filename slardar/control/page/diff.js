@@ -24,6 +24,19 @@ export function pretty(value, indent = "") {
   return `${begin}\n${lines.join(",\n")}\n${indent}${end}`;
 }
 
+/** The lines that differ of two values.  A comma does not count: it is another one's that comes or
+ * goes behind it. */
+export function valueLines(before, after) {
+  const [old, now] = [before, after].map((value) => pretty(value).split("\n"));
+  const bare = (line) => line.replace(/,$/, "");
+  let [i, j] = [0, 0];
+  return lines(old.map(bare).join("\n"), now.map(bare).join("\n")).map(([sign]) => {
+    if (sign !== "+") i++;
+    if (sign !== "-") j++;
+    return [sign, sign === "-" ? old[i - 1] : now[j - 1]];
+  });
+}
+
 /** The lines of two texts: `[sign, line]`, where the sign is `+`, `-` or a space. */
 export function lines(before, after) {
   const old = before === "" ? [] : before.split("\n");

@@ -3,7 +3,7 @@
 import { Meter, percent, perSecond, quantile, seconds, short } from "./counts.js";
 import { path } from "./api.js";
 import { confirm, field } from "./dialog.js";
-import { lines, pretty, shown } from "./diff.js";
+import { pretty, shown, valueLines } from "./diff.js";
 import { attr, byId, h, keyed, newId, text } from "./dom.js";
 import { look } from "./flow.js";
 import { drawSpark, spark } from "./spark.js";
@@ -367,7 +367,7 @@ export class Upstreams {
     const { value, etag } = await this.#read(name);
     const after = structuredClone(value);
     edit(after);
-    const found = lines(pretty(value), pretty(after));
+    const found = valueLines(value, after);
     if (!found.some(([sign]) => sign !== " ")) throw new Error("This changes nothing.");
     return { difference: shown(found), etag, note };
   }
