@@ -25,11 +25,11 @@ TEST_PACKAGES := chromium curl etcd-server haproxy iproute2 libnginx-mod-http-lu
 TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)
 # Where Node came from elsewhere, it has brought npm with it.
 TEST_PACKAGES += $(if $(shell command -v npm),,npm)
-PACKAGING_PACKAGES := debootstrap iproute2 lintian
+PACKAGING_PACKAGES := buildah debootstrap iproute2 lintian
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx openssl wrk
 
-.PHONY: help run check test test-deb lint format deb bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
+.PHONY: help run check test test-deb test-image lint format deb bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ deb: $(STAMPS)/venv ## build Debian's package into dist/, for the Python of this
 test-deb: deb $(STAMPS)/test $(STAMPS)/debian ## install, upgrade and purge the package in a clean Debian; needs root
 	SLARDAR_TEST_DEB="$$(ls -t dist/slardar_*.deb | head -n 1)" SLARDAR_TEST_ROOT=$(VENV)/debian \
 		$(BIN)/python -m pytest -q tests/packaging/test_deb.py $(ARGS)
+
+test-image: $(STAMPS)/test $(STAMPS)/debian ## build the container's image without a registry, and run it; needs root
+	SLARDAR_TEST_IMAGE=1 SLARDAR_TEST_ROOT=$(VENV)/debian \
+		$(BIN)/python -m pytest -q tests/packaging/test_image.py $(ARGS)
 
 docs: $(STAMPS)/docs ## build the documentation into site/
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs site
