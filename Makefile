@@ -10,6 +10,8 @@ MAKEFLAGS += --no-builtin-rules
 
 # The Python for .venv; empty: the first Python 3.10 or newer that is found.
 PYTHON ?=
+# The Pythons for which `make wheels` compiles: make wheels PYTHONS="python3.11 python3.12".
+PYTHONS ?= $(BIN)/python
 # Extra arguments: make check ARGS="-k balancers -x", make bench ARGS="--help".
 ARGS ?=
 
@@ -29,7 +31,7 @@ PACKAGING_PACKAGES := buildah debootstrap iproute2 lintian
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx openssl wrk
 
-.PHONY: help run check test test-deb test-image lint format deb bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
+.PHONY: help run check test test-deb test-image lint format wheels deb bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +82,12 @@ bench-balance: $(STAMPS)/test $(STAMPS)/compiled ## measure and simulate balance
 
 soak: $(STAMPS)/test $(STAMPS)/soak-packages ## change and break it under load; fails if a request does
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+wheels: $(STAMPS)/test $(STAMPS)/compiler ## build into dist/: the sources, a wheel for every Python, compiled ones for PYTHONS
+	packaging/make_sdist dist $(BIN)/python
+	SLARDAR_COMPILE=0 packaging/make_wheel dist $(BIN)/python
+	for python in $(PYTHONS); do SLARDAR_COMPILE=1 packaging/make_wheel dist $(BIN)/python "$$python"; done
+	@ls dist
 
 deb: $(STAMPS)/venv ## build Debian's package into dist/, for the Python of this Debian
 	scripts/install_compiler /usr/bin/python3
