@@ -137,6 +137,11 @@ def test_life_of_a_package(package: Path, tmp_path: Path) -> None:
         check=True,
         timeout=300,
     )
-    said = run_inside(root, tmp_path / "layer", given, "python3", "/given/inside_deb.py")
+    try:
+        said = run_inside(root, tmp_path / "layer", given, "python3", "/given/inside_deb.py")
+    finally:
+        # pytest keeps the folders of some runs, and these are large.
+        for folder in (later, given, tmp_path / "layer"):
+            shutil.rmtree(folder, ignore_errors=True)
     steps = [line for line in said.splitlines() if " " not in line]
     assert steps == ["installed", "serves", "rotated", "upgraded", "purged"], said

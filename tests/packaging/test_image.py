@@ -44,11 +44,9 @@ class Buildah:
         return done.stdout.strip()
 
 
-def test_image(tmp_path: Path) -> None:
-    """It becomes healthy, serves without a capability, and finishes requests when it is stopped."""
-    needed("SLARDAR_TEST_IMAGE")
-    root = needed("SLARDAR_TEST_ROOT")
-    buildah = Buildah(tmp_path)
+def built_and_run(root: Path, folder: Path) -> str:
+    """What ``inside_image.py`` says in the image that is built on ``root``."""
+    buildah = Buildah(folder)
     base = buildah("from", "scratch")
     buildah("add", "--quiet", base, root, "/")
     for name in OF_THIS_MACHINE:
@@ -65,17 +63,28 @@ def test_image(tmp_path: Path) -> None:
     made = buildah("from", "--pull-never", "localhost/slardar")
     files = buildah("mount", made)
     inspected = json.loads(buildah("inspect", "--type", "image", "localhost/slardar"))
-    given = tmp_path / "given"
+    given = folder / "given"
     given.mkdir()
     (given / "config.json").write_text(json.dumps(inspected["Docker"]["config"]))
     shutil.copy(Path(__file__).with_name("inside_image.py"), given)
     try:
-        said = run_inside(
-            Path(files), tmp_path / "layer", given, "/usr/bin/python3", "/given/inside_image.py"
+        return run_inside(
+            Path(files), folder / "layer", given, "/usr/bin/python3", "/given/inside_image.py"
         )
     finally:
         buildah("umount", made)
-        shutil.rmtree(tmp_path / "images")
+
+
+def test_image(tmp_path: Path) -> None:
+    """It becomes healthy, serves without a capability, and finishes requests when it is stopped."""
+    needed("SLARDAR_TEST_IMAGE")
+    root = needed("SLARDAR_TEST_ROOT")
+    try:
+        said = built_and_run(root, tmp_path)
+    finally:
+        # pytest keeps the folders of some runs, and these are large.
+        for folder in ("images", "layer"):
+            shutil.rmtree(tmp_path / folder, ignore_errors=True)
     assert re.findall(r"^(?:healthy|serves|drained)\b", said, re.MULTILINE) == [
         "healthy",
         "serves",
