@@ -184,8 +184,11 @@ def compiled() -> list[Any]:
 
 #: Certificates that a CA signs by itself.
 ACME = ["acme>=4"]
+#: Reads nginx.conf.
+IMPORT = ["crossplane>=0.5.8"]
 TEST = [
     *ACME,
+    *IMPORT,
     "coverage>=7.4",
     "hypothesis>=6.100",
     "kazoo>=2.10",
@@ -279,6 +282,7 @@ setup(
         "docs": DOCS,
         "bench": BENCH,
         "acme": ACME,
+        "import": IMPORT,
         "tracing": TRACING,
         "zookeeper": ZOOKEEPER,
     },

@@ -1,7 +1,11 @@
 """How Sphinx builds these pages: Markdown in, plain HTML out, nothing fetched."""
 
 import re
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from reference import filled
 
 _package = Path(__file__).resolve().parent.parent / "slardar" / "__init__.py"
 
@@ -22,3 +26,12 @@ html_copy_source = False
 html_show_sphinx = False
 # A shell command over several lines is no mistake, though the lexer of consoles says so.
 suppress_warnings = ["misc.highlighting_failure"]
+
+
+def setup(app):
+    """Put the lists that are made from the code into their pages."""
+
+    def fill(_app, _page, text):
+        text[0] = filled(text[0])
+
+    app.connect("source-read", fill)

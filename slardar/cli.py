@@ -11,7 +11,16 @@ from slardar.console.check import check
 from slardar.console.completion import completion
 from slardar.console.declared import apply, diff
 from slardar.console.hooks import hooks, push, try_hook
-from slardar.console.show import explain, history, routes, services, status, upstreams
+from slardar.console.importing import import_command
+from slardar.console.show import (
+    certificates,
+    explain,
+    history,
+    routes,
+    services,
+    status,
+    upstreams,
+)
 from slardar.console.simulate import simulate_command
 from slardar.console.store import store
 from slardar.console.top import top
@@ -35,10 +44,10 @@ def main() -> None:
 
 
 for _command in (
-    *(status, top, upstreams, routes, services, history, explain),
+    *(status, top, upstreams, routes, services, certificates, history, explain),
     *(set_upstream, add, drain, up, weight, rm, rollback),
     *(diff, apply, check),
     *(hooks, push, try_hook, simulate_command, store),
-    completion,
+    *(import_command, completion),
 ):
     main.add_command(_command)

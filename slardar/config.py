@@ -107,11 +107,13 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Health(Struct, frozen=True, forbid_unknown_fields=True):
-    """Active heartbeats: seconds between two of them, seconds for one of them from the
-    connection to the answer, and whether there are any."""
+    """Active heartbeats."""
 
+    #: Seconds between two heartbeats of a server; an upstream may have its own.
     interval: Interval = 5
+    #: Seconds for one heartbeat, from the connection to the answer.
     timeout: Timeout = 1
+    #: Whether there are any.
     enabled: bool = True
 
 
@@ -134,8 +136,9 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class History(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many versions of the configuration can be looked at and gone back to."""
+    """The history of the configuration."""
 
+    #: How many versions can be looked at and gone back to.
     versions: Annotated[int, Meta(ge=1, le=1000000, description="an integer from 1 to 1000000")] = (
         1000
     )
@@ -149,13 +152,14 @@ Bounds = Annotated[
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
-    """The buckets of the histograms: of the time of requests, and of what slardar has added to
-    it.
+    """The buckets of the histograms.
 
     The bounds are Prometheus' own, from 1 ms to 10 s; slardar itself takes less than that.
     """
 
+    #: Upper ends, in seconds, of the buckets for the time of requests.
     buckets: Bounds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+    #: Upper ends, in seconds, of the buckets for what slardar has added to that time.
     added_buckets: Bounds = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                              0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # fmt: skip
 
@@ -181,9 +185,11 @@ class Token(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[
         str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,64}\Z", description="1 to 64 printable characters")
     ]
+    #: The digest of the token.
     sha256: Annotated[
         str, Meta(pattern=r"\A[0-9a-fA-F]{64}\Z", description="64 hexadecimal digits (a SHA-256)")
     ]
+    #: ``read`` may ask, ``admin`` may change, too.
     role: Literal["read", "admin"] = "read"
     #: The names that the caller may see and change; without any, all of them.
     names: tuple[str, ...] = ()
@@ -194,6 +200,7 @@ class ControlTls(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: The certificate, and after it those that lead to its CA.
     cert: str
+    #: The key of the certificate.
     key: str
     #: If given, only callers with a certificate of this CA are let in.
     client_ca: str | None = None
@@ -202,8 +209,11 @@ class ControlTls(Struct, frozen=True, forbid_unknown_fields=True):
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the control channels listen, and the tokens that may call them."""
 
+    #: The endpoint of the calls over HTTP.
     http: str = "tcp:1995:interface=127.0.0.1"
+    #: The endpoint of the calls over AMP.
     amp: str = "unix:slardar.sock:mode=600"
+    #: Those who may call; without any, the channels must be out of reach of other machines.
     tokens: tuple[Token, ...] = ()
     #: Networks from which the channels may be called over TCP; without any, all of them.
     allow: tuple[str, ...] = ()
@@ -217,9 +227,11 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TlsClient(Struct, frozen=True, forbid_unknown_fields=True):
-    """Certificates of clients: whether they are asked for, and the file of their CAs."""
+    """Certificates of clients."""
 
+    #: Whether they are asked for, and whether a client without one is let in.
     verify: Annotated[Verify, Meta(description="none, optional or require")] = "none"
+    #: The file of the CAs that are believed.
     ca: str | None = None
 
 
@@ -230,6 +242,7 @@ class TlsCertificate(Struct, frozen=True, forbid_unknown_fields=True):
     cert: str | None = None
     #: Without it, the key is in ``cert``.
     key: str | None = None
+    #: Instead of ``cert``: the folder of the pairs.
     folder: str | None = None
     #: Instead of ``tls.client``, for the names of these certificates.
     client: TlsClient | None = None
@@ -315,13 +328,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         "tcp:8080",
     )
     control: Control = Control()
+    #: Processes that serve requests: ``auto`` is one for each core, 0 is the director itself.
     workers: Workers = "auto"
     store: str = "sqlite:slardar.db"
     #: The file with what was served last, for a store that lives elsewhere.
     store_copy: Annotated[str, Meta(pattern=r"\A[^\x00]+\Z", description="the name of a file")] = (
         "slardar-store-copy.db"
     )
+    #: How long is waited, in seconds.
     timeouts: Timeouts = Timeouts()
+    #: How much is taken.
     limits: Limits = Limits()
     health: Health = Health()
     hooks: Hooks = Hooks()

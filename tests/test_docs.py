@@ -2,12 +2,15 @@
 
 A command of a ``console`` block is run if it is a curl call of slardar's own ports; what
 stands under it is what must come back.  JSON may be broken into lines there, and ``...``
-stands for anything.  The calls of a page are made in order, on one slardar.
+stands for anything.  The calls of a page are made in order, on one slardar, in whose folder the
+page's Python blocks are that begin with the name of a file.  On the pages that ``COMMANDS`` names,
+commands of ``slardar`` are run with them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -31,7 +34,7 @@ from slardar.stores.written import encode
 from slardar.testing.expectations import read_expectations
 from slardar.testing.stores import change_of
 from tests.fake_plugins import FakePlugins
-from tests.integration.programs import CHECKOUT, Program, Slardar, curl
+from tests.integration.programs import CHECKOUT, Backends, Slardar, curl
 
 DOCS = CHECKOUT / "docs"
 PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -64,19 +67,26 @@ def commands(text: str) -> Iterator[Command]:
             raise AssertionError(f"no end of quotes in {part!r}")
 
 
+#: Pages whose commands of the console are run.
+COMMANDS = ("starting.md",)
+
+
 def calls(page: Path) -> list[Command]:
-    """The curl calls of a page."""
+    """The curl calls of a page, and what else of it is run."""
     found = [command for text in blocks(page, "console") for command in commands(text)]
-    return [command for command in found if command.words[0] == "curl"]
+    run = ("curl", "slardar") if page.name in COMMANDS else ("curl",)
+    return [command for command in found if command.words[0] in run]
 
 
-RUNNABLE = [page for page in PAGES if calls(page)]
+#: ``tests/test_migrating.py`` runs this page, whose slardars have stores and files of their own.
+RUNNABLE = [page for page in PAGES if calls(page) and page.name != "migrating.md"]
 
 
 class Demo:
     """slardar and two backends; ``ports`` maps the ports on the pages to real ones."""
 
-    def __init__(self, slardar: Slardar, backends: list[int]) -> None:
+    def __init__(self, slardar: Slardar, folder: Path, backends: list[int]) -> None:
+        self.folder = folder
         self.ports = {8080: slardar.port, 1995: slardar.control}
         self.ports |= dict(zip((8001, 8002), backends, strict=True))
 
@@ -89,8 +99,20 @@ class Demo:
         )
 
     def run(self, words: list[str]) -> tuple[int, str]:
-        """Status and answer of a curl call."""
-        words = [self.localise(word) for word in words[1:]]
+        """Status and answer of a curl call; a command of the console has none, and must work."""
+        program, *words = [self.localise(word) for word in words]
+        if program == "slardar":
+            done = subprocess.run(
+                [sys.executable, "-c", "from slardar.cli import main; main()", *words],
+                env={**os.environ, "SLARDAR_CONTROL": f"http://127.0.0.1:{self.ports[1995]}"},
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr
+            return 0, done.stdout
         (url,) = [word for word in words if word.startswith("localhost:")]
         return curl(url, *(word for word in words if word != url))
 
@@ -98,16 +120,15 @@ class Demo:
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
     """The programs that the pages assume, on ports that the kernel chose."""
-    command = [sys.executable, str(CHECKOUT / "examples" / "backends.py"), "0", "0"]
-    programs: list[Program] = [Program(command, tmp_path), Slardar(tmp_path, "--store", "memory:")]
+    slardar = Slardar(tmp_path, "--store", "memory:")
     try:
-        first = int(programs[0].wait_for(r"serving on http://127\.0\.0\.1:(\d+)/")[1])
-        second = int(programs[0].wait_for(rf"http://127\.0\.0\.1:(?!{first}/)(\d+)/")[1])
-        assert isinstance(programs[1], Slardar)
-        yield Demo(programs[1].ready(), [first, second])
+        backends = Backends(tmp_path, 2)
+        try:
+            yield Demo(slardar.ready(), tmp_path, backends.ports)
+        finally:
+            backends.end()
     finally:
-        for program in reversed(programs):
-            program.end()
+        slardar.end()
 
 
 def squeezed(text: str) -> str:
@@ -123,7 +144,7 @@ def agrees(expected: str, answer: str) -> bool:
 
 def test_calls_are_found() -> None:
     """The pages that consist of calls have some, with answers."""
-    for name, least in (("README.md", 2), ("starting.md", 2), ("control.md", 20)):
+    for name, least in (("README.md", 2), ("starting.md", 11), ("control.md", 20)):
         (page,) = [page for page in RUNNABLE if page.name == name]
         assert sum(1 for call in calls(page) if call.answer) >= least
 
@@ -140,12 +161,30 @@ def test_comparison_can_fail() -> None:
 def test_calls_answer_as_shown(page: Path, demo: Demo) -> None:
     """Every call of the page is made, one after the other; without an answer on the page it
     must succeed."""
+    for text in blocks(page, "python"):
+        name = re.match(r"# (\w+\.py)\n", text)
+        if name:
+            (demo.folder / name[1]).write_text(text)
     for words, expected in calls(page):
         status, answer = demo.run(words)
         if expected:
             expected = demo.localise(expected)
             assert agrees(expected, answer), f"{shlex.join(words)}\n{expected}\n{answer}"
-        assert (status >= 400) == ('{"status": 4' in expected), f"{shlex.join(words)}: {answer}"
+        failed = re.search(r'\{"status": [45]', expected) is not None
+        assert (status >= 400) == failed, f"{shlex.join(words)}: {answer}"
+
+
+@pytest.mark.real
+def test_tour_is_the_one_of_the_readme(demo: Demo, tmp_path: Path) -> None:
+    """The script makes the README's calls and gets its answers, as often as it is run."""
+    (shown,) = [text for text in blocks(CHECKOUT / "README.md", "console") if "curl" in text]
+    command = [str(CHECKOUT / "examples" / "tour.sh"), *map(str, demo.ports.values())]
+    for _ in range(2):
+        ran = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert ran.stdout == demo.localise(shown)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -198,6 +237,69 @@ def test_backup_is_private(tmp_path: Path) -> None:
     restored = SqliteFile(str(copy))
     assert restored.open().upstreams == {"a": {"mode": "rr"}}
     restored.close()
+
+
+def test_figures_are_those_of_the_measurements() -> None:
+    """Whatever the page on tuning says that something costs stands where it says."""
+    text = (DOCS / "tuning.md").read_text("utf-8")
+    rows = re.findall(r"^\| .* \| (.*) \| `((?:benchmarks|docs)/\w+\.md)` \|$", text, re.MULTILINE)
+    assert len(rows) >= 12
+    for cost, file in rows:
+        measured = (CHECKOUT / file).read_text("utf-8")
+        for figure in re.findall(r"\d[\d.]*", cost):
+            assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.]*\d)", measured), (cost, file)
+
+
+def test_ratios_are_those_of_the_measurements() -> None:
+    """The table of the page that says why it is fast is the one of the results."""
+    text = (DOCS / "why-fast.md").read_text("utf-8")
+    results = (CHECKOUT / "benchmarks" / "RESULTS.md").read_text("utf-8")
+    heads = ("Small replies, 64", "64 KiB", "1 MiB", "Small replies, a connection")
+    proxies = (
+        *(r"\*\*slardar\*\*", "slardar, not compiled", "HAProxy", "Envoy"),
+        "ReverseProxyResource",
+    )
+    rows = re.findall(r"^\| [\w ]+ \| (\d.*) \|$", text, re.MULTILINE)
+    assert len(rows) == len(heads)
+    for row, head in zip(rows, heads, strict=True):
+        part = results.partition(f"\n### {head}")[2].partition("\n### ")[0]
+        found = [re.search(rf"^\| {name} \| ([\d.]+)", part, re.MULTILINE) for name in proxies]
+        assert row.split(" | ") == [match[1] for match in found if match]
+
+
+@pytest.mark.real
+def test_tests_of_the_page_on_programming_pass(tmp_path: Path) -> None:
+    """They are run as a reader runs them, beside the examples that they test."""
+    files = {}
+    for text in blocks(DOCS / "programming.md", "python"):
+        name = re.match(r"# (test_\w+\.py)\n", text)
+        if name:
+            files[name[1]] = text
+    assert sorted(files) == ["test_journal.py", "test_smtp_probe.py", "test_tenant.py"]
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    examples = CHECKOUT / "examples"
+    shutil.copy(examples / "hooks" / "tenant.py", tmp_path)
+    path = ":".join(map(str, (examples, examples / "journal", CHECKOUT)))
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", *files],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert int(re.findall(r"(\d+) passed", ran.stdout)[0]) >= 30
+
+
+def test_index_has_every_page_once() -> None:
+    """Also those that Sphinx would only miss when it builds the pages."""
+    trees = blocks(DOCS / "index.md", r"\{toctree\}")
+    named = [line for tree in trees for line in re.findall(r"^[a-z-]+$", tree, re.MULTILINE)]
+    assert sorted(named) == sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
+    assert all(":caption: " in tree for tree in trees)
 
 
 def test_links_lead_somewhere() -> None:

@@ -6,6 +6,7 @@ import re
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,10 +19,12 @@ import pytest
 from slardar.model.server import ProbeOptions
 from tests.health.probes.real import beat
 from tests.integration.programs import CHECKOUT, TWISTD, Program, Slardar, curl
+from tests.test_docs import blocks
 
 pytestmark = pytest.mark.real
 
 EXAMPLES = CHECKOUT / "examples"
+JOURNAL = EXAMPLES / "journal" / "slardar" / "stores" / "journal.py"
 
 
 class SlardarWithExamples(Slardar):
@@ -124,6 +127,39 @@ def test_smtp_probe(start: Callable[[Program], Any], tmp_path: Path) -> None:
                 assert result.result().message == message
 
 
+def without_chance(output: str) -> str:
+    """The output of the services, less what is another at each run: ports, counts, and which of
+    the instances served."""
+    output = re.sub(r"(port |127\.0\.0\.1:)\d+", r"\1PORT", output)
+    output = re.sub(r"(?<=by ).*(?=\nits lines)", lambda m: re.sub(r"\d", "N", m[0]), output)
+    return re.sub(r"(?<=-\d: )\d+|\d+(?= by the | requests)", "COUNT", output)
+
+
+def test_microservices(tmp_path: Path) -> None:
+    """Instances are added, drained and killed under load, and no request fails; what the script
+    says is what its page shows."""
+    ran = subprocess.run(
+        [sys.executable, str(EXAMPLES / "microservices" / "run.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.endswith(" requests, 0 failed\n")
+    (shown,) = blocks(EXAMPLES / "microservices" / "README.md", "console")
+    assert without_chance(ran.stdout) == without_chance(shown.partition("\n")[2])
+    counts = {
+        label: int(count) for label, count in re.findall(r"^  (\S+): (\d+)$", ran.stdout, re.M)
+    }
+    assert all(counts[f"{name}-2"] > 10 for name in ("photos", "storage", "metadata"))
+    assert counts["thumbnail-3"] >= 5
+    # Instances have died with requests, or before they were known to be gone.
+    assert sum(map(int, re.findall(r"(\d+) by the ", ran.stdout))) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.real(False)
 def test_smtp_probe_is_the_one_of_the_page() -> None:
     """The page on health shows its code."""
@@ -132,8 +168,35 @@ def test_smtp_probe_is_the_one_of_the_page() -> None:
     assert f"```python\n{code}```\n" in page
 
 
+def test_journal_keeps_changes(start: Callable[[Program], Any], tmp_path: Path) -> None:
+    """slardar finds the module in a folder on Python's path, and after a restart the change."""
+    options = ("--store", "journal:changes.jsonl")
+    path = f"{EXAMPLES / 'journal'}:{CHECKOUT}"
+    body = {"servers": [{"host": "127.0.0.1", "port": 80}]}
+    for is_known in (False, True):
+        site = start(Slardar(tmp_path, *options, PYTHONPATH=path)).ready()
+        assert (site.call("GET", "/upstream/a")[0] == 200) == is_known
+        assert site.call("PUT", "/upstream/a", body)[0] == 200
+        site.stop()
+    with (tmp_path / "changes.jsonl").open("ab") as file:
+        file.write(b"[3, [{")
+    site = start(Slardar(tmp_path, *options, PYTHONPATH=path)).ready()
+    assert site.call("GET", "/upstream/a")[0] == 200
+
+
+@pytest.mark.real(False)
+def test_journal_is_the_one_of_the_page() -> None:
+    """The page on programming shows its code."""
+    code = JOURNAL.read_text("utf-8").partition("annotations\n\n")[2]
+    assert f"```python\n{code}```\n" in (CHECKOUT / "docs" / "programming.md").read_text("utf-8")
+
+
 @pytest.mark.real(False)
 def test_every_example_is_listed() -> None:
     """The list of examples names all of them, and nothing else."""
-    listed = set(re.findall(r"\((\S+\.py)\)", (EXAMPLES / "README.md").read_text("utf-8")))
-    assert listed == {path.name for path in EXAMPLES.glob("*.py")}
+    page = (EXAMPLES / "README.md").read_text("utf-8")
+    assert set(re.findall(r"\((\S+\.(?:py|sh))\)", page)) == {
+        path.name for kind in ("*.py", "*.sh") for path in EXAMPLES.glob(kind)
+    }
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] != "_"}
+    assert set(re.findall(r"\(([a-z]+)(?:/README\.md)?\)", page)) == folders

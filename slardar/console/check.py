@@ -96,7 +96,10 @@ async def _results(reactor: Any, candidate: Candidate) -> list[dict[str, Any]]:
     results = []
     try:
         for one in candidate.expectations:
-            differences = await site.check(one)
+            try:
+                differences = await site.check(one)
+            except ConfigError as error:
+                raise ConfigError([f"{one.name}: {line}" for line in error.problems]) from None
             results.append({"name": one.name, "ok": not differences, "msg": differences})
     finally:
         await site.stop()

@@ -52,6 +52,9 @@ class Client:
     ) -> None:
         self._place = place
         self._timeout = timeout
+        if token is not None and not (token.isascii() and token.isprintable()):
+            # It would not fit into a header; and it is not shown.
+            raise click.ClickException("the token: expected printable ASCII, on one line")
         self._token = token
         self._tls: ssl.SSLContext | None = None
         if place.startswith("unix:"):

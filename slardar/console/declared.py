@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import click
@@ -16,6 +17,12 @@ __all__ = ["apply", "diff"]
 
 #: What `slardar diff --exit-code` ends with if something differs.
 _DIFFERS = 3
+
+#: What becomes of a thing, and the colour of it.
+_FATES: dict[str, tuple[str, str | None]] = {
+    "added": (" is added", "green"),
+    "removed": (" is removed", "red"),
+}
 
 _prune = click.option(
     "--prune", is_flag=True, help="Remove upstreams and services that FILE does not name."
@@ -42,8 +49,19 @@ def read_declaration(file: str) -> bytes:
 
 def _shown(differences: list[dict[str, Any]]) -> None:
     for one in differences:
-        click.secho(printable(f"{one['kind']} {one['name']}".rstrip()), bold=True)
+        # It may be asked of an older slardar.
+        fate, colour = _FATES.get(one.get("change", ""), ("", None))
+        click.secho(printable(f"{one['kind']} {one['name']}".rstrip()) + fate, bold=True, fg=colour)
         print_diff(one["diff"])
+
+
+def _question(differences: list[dict[str, Any]]) -> str:
+    gone = [one for one in differences if one.get("change") == "removed"]
+    if not gone:
+        return "Apply this?"
+    counts = Counter(one["kind"] for one in gone)
+    told = " and ".join(f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items())
+    return f"Apply this, and remove {told}?"
 
 
 @click.command()
@@ -99,7 +117,7 @@ def apply(file: str, prune: bool, yes: bool, as_json: bool, client: Client) -> N
         asked = client.ask("POST", ("diff",), body, parameters)
         if asked.value:
             _shown(asked.value)
-            click.confirm("Apply this?", abort=True, err=True)
+            click.confirm(_question(asked.value), abort=True, err=True)
             headers = {"If-Match": asked.etag}
     parameters["receipt"] = "1"
     answer = client.call("POST", ("apply",), body, parameters, headers)

@@ -14,7 +14,7 @@ import click
 from slardar.console.client import Client
 from slardar.console.options import control_options
 from slardar.console.output import columns
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, printable
 from slardar.hooks.trial import Trial, read_body, read_reply, read_request
 from slardar.http1.tls import TlsFacts
 from slardar.http1.told_tls import told_tls
@@ -223,6 +223,11 @@ def _show(client: Client, language: str | None, as_json: bool) -> None:
 
 
 def _also(hook: dict[str, Any]) -> str:
+    """What is staged, and why the version in service does not run."""
+    return "; ".join(filter(None, (_staged(hook), printable(hook.get("error") or ""))))
+
+
+def _staged(hook: dict[str, Any]) -> str:
     staged = hook.get("staged")
     if staged is None:
         return ""

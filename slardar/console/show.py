@@ -15,6 +15,7 @@ from slardar.console.output import Cell, print_diff, print_json, print_table, st
 
 __all__ = [
     "Row",
+    "certificates",
     "explain",
     "history",
     "routes",
@@ -107,24 +108,37 @@ def status(as_json: bool, client: Client) -> None:
     rows = list(rows_of(found))
     ill = [row for row in rows if row.status != "ok" or row.state != "up"]
     names = {row.upstream for row in rows}
-    statistics = found["statistics"]
-    store = found.get("store", {})
     lines: list[tuple[str, str]] = [
         ("version", f"slardar {found['slardar_version']}, since {found['start_time']}"),
         ("configuration", f"version {found['shd_config_version']}, {found['fingerprint'][:12]}"),
-        ("store", _store(store)),
-        ("requests", f"{statistics['requests']} begun, {statistics['active']} under way"),
-        ("connections", f"{statistics['connections']} open, {statistics['accepted']} accepted"),
-        ("upstreams", f"{len(names)} with {len(rows)} servers, {len(ill)} of them not in order"),
     ]
-    if len(found["generations"]) > 1:
+    # A token for some names does not see what is of all of them.
+    if "store" in found:
+        lines.append(("store", _store(found["store"])))
+    if "statistics" in found:
+        counts = found["statistics"]
+        lines += [
+            ("requests", f"{counts['requests']} begun, {counts['active']} under way"),
+            ("connections", f"{counts['connections']} open, {counts['accepted']} accepted"),
+        ]
+    lines.append(
+        ("upstreams", f"{len(names)} with {len(rows)} servers, {len(ill)} of them not in order")
+    )
+    if len(found.get("generations", ())) > 1:
         lines.append(("generations", f"{len(found['generations'])} processes serve"))
     for about, text in lines:
         click.echo(f"{about + ':':<15}{text}")
     for where, reason in found.get("failed", {}).items():
         click.secho(f"not in use: {reason}" if where in reason else f"{where}: {reason}", fg="red")
-    click.echo()
-    workers = found["workers"].items()
+    if "workers" in found:
+        click.echo()
+        _print_workers(found)
+    if ill:
+        click.echo()
+        print_table(_HEADS, map(_cells, ill))
+
+
+def _print_workers(found: Mapping[str, Any]) -> None:
     print_table(
         ("WORKER", "STATE", "PID", "VERSION", "CONNECTIONS", "REQUESTS", "AGE", "RESTARTS"),
         (
@@ -135,12 +149,9 @@ def status(as_json: bool, client: Client) -> None:
                 f"{one.get('age', 0):g} s",
                 str(one.get("restarts", "")),
             )
-            for name, one in workers
+            for name, one in found["workers"].items()
         ),
     )
-    if ill:
-        click.echo()
-        print_table(_HEADS, map(_cells, ill))
 
 
 def _store(store: Mapping[str, Any]) -> str:
@@ -225,6 +236,37 @@ def services(as_json: bool, client: Client) -> None:
             )
         )
     print_table(("NAME", "CATALOGUE", "SERVICE", "SERVERS", "LOOKED UP", "MESSAGE"), rows)
+
+
+@click.command()
+@json_option
+@control_options
+def certificates(as_json: bool, client: Client) -> None:
+    """Show the certificates for clients, the one that expires first on top.
+
+    \b
+    Example:
+      slardar certificates
+    """
+    found = client.get("certificates")
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("NAME", "FOR", "KEY", "EXPIRES", "ISSUER", "FROM", "IN USE"),
+        (
+            (
+                one["name"],
+                ", ".join(one["names"]),
+                one["kind"],
+                one["expires"],
+                one["issuer"],
+                one["from"],
+                ("yes", "green") if one["in_use"] else ("no", "yellow"),
+            )
+            for one in sorted(found, key=lambda one: str(one["expires"]))
+        ),
+    )
 
 
 @click.command()

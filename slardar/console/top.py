@@ -30,7 +30,13 @@ _SORTS = ("rate", "errors", "active", "status", "weight", "name")
 #: How bad a status is.
 _BADNESS = {"err": 3, "unstable": 2, "unchecked": 1, "ok": 0}
 _KEYS = "q end  s sort  r reverse  / filter  j k move  d drain  u up"
-_ESCAPES = {"\x1b[A": "k", "\x1b[B": "j", "\x1b[5~": "page up", "\x1b[6~": "page down"}
+_ESCAPES = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[5~": "page up", "\x1b[6~": "page down"}
+#: How far each key moves the bar.
+_STEPS = {"j": 1, "down": 1, "k": -1, "up": -1, "page down": 20, "page up": -20}
+
+
+def _key_of(row: Row) -> tuple[str, str, int]:
+    return row.upstream, row.server, row.level
 
 
 class Line(NamedTuple):
@@ -53,6 +59,8 @@ class View:
         self.typed: str | None = None
         #: The place of the line under the bar, and the first line that is shown.
         self.place = self.first = 0
+        #: The server under the bar, once the bar was moved: the bar goes where the server goes.
+        self._chosen: tuple[str, str, int] | None = None
         #: What waits for a yes: ``drain`` or ``up``, and the server.
         self.asked: tuple[str, Line] | None = None
         self.message = ""
@@ -64,7 +72,7 @@ class View:
 
     def take(self, status: Mapping[str, Any], now: float) -> None:
         """Take a status that was asked at ``now``, in monotonic seconds."""
-        rows = {(row.upstream, row.server, row.level): row for row in rows_of(status)}
+        rows = {_key_of(row): row for row in rows_of(status)}
         seconds = now - self._at if self._rows else 0.0
         lines = []
         for key, row in rows.items():
@@ -76,12 +84,14 @@ class View:
                 errors = max(0, row.failures - known.failures) / seconds
             lines.append(Line(row, rate, errors))
         self._rows, self._at, self.lines = rows, now, lines
-        numbers = status["statistics"]
         self.about = (
             f"slardar {status['slardar_version']}, version {status['shd_config_version']}:"
-            f" {sum(line.rate for line in lines):.0f} requests/s, {numbers['active']} under way,"
-            f" {numbers['connections']} connections"
+            f" {sum(line.rate for line in lines):.0f} requests/s"
         )
+        # A token for some names does not see what is of all of them.
+        numbers = status.get("statistics")
+        if numbers is not None:
+            self.about += f", {numbers['active']} under way, {numbers['connections']} connections"
 
     def shown(self) -> list[Line]:
         """The lines that the filter leaves, in their order."""
@@ -113,9 +123,27 @@ class View:
     def window(self, height: int) -> list[Line]:
         """The lines that fit, with the one under the bar among them."""
         found = self.shown()
-        self.place = max(0, min(self.place, len(found) - 1))
+        self._find(found)
         self.first = max(self.place - height + 1, min(self.first, self.place), 0)
         return found[self.first : self.first + height]
+
+    def _find(self, found: Sequence[Line]) -> None:
+        """Put the bar where its server is now, or leave it at its place if it is not shown."""
+        keys = [_key_of(line.row) for line in found]
+        if self._chosen in keys:
+            self.place = keys.index(self._chosen)
+        self.place = max(0, min(self.place, len(found) - 1))
+
+    def _move(self, step: int) -> Line | None:
+        """Move the bar, and choose the server under it."""
+        found = self.shown()
+        self._find(found)
+        if not found:
+            return None
+        self.place = max(0, min(self.place + step, len(found) - 1))
+        line = found[self.place]
+        self._chosen = _key_of(line.row)
+        return line
 
     def press(self, key: str) -> tuple[str, Line] | None:
         """A key was pressed.  Returns what is to be done: ``drain`` or ``up``, and the server."""
@@ -135,13 +163,11 @@ class View:
             self.is_reversed = not self.is_reversed
         elif key == "/":
             self.typed = ""
-        elif key in ("j", "k", "page down", "page up"):
-            step = {"j": 1, "k": -1, "page down": 20, "page up": -20}[key]
-            self.place = max(0, min(self.place + step, len(self.shown()) - 1))
+        elif key in _STEPS:
+            self._move(_STEPS[key])
         elif key in ("d", "u"):
-            found = self.shown()
-            if found:
-                line = found[max(0, min(self.place, len(found) - 1))]
+            line = self._move(0)
+            if line is not None:
                 self.asked = ("drain" if key == "d" else "up", line)
         return None
 
@@ -172,6 +198,13 @@ _HEADS = (
     *("UPSTREAM", "SERVER", "STATUS", "STATE", "WEIGHT"),
     *("REQ/S", "ERR/S", "ACTIVE", "REQUESTS", "MESSAGE"),
 )
+
+
+#: The columns that a narrow terminal does not show, the first of them first.
+_LEFT_OUT = ("REQUESTS", "ACTIVE", "WEIGHT", "MESSAGE", "ERR/S", "STATE")
+#: Characters of a message for which other columns go, and of a name that are always shown.
+_MESSAGE = 12
+_SHORTEST = 8
 
 
 def _cells(line: Line) -> Sequence[Cell]:
@@ -240,7 +273,7 @@ def _run(view: View, client: Client, interval: float) -> None:
     with _keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         due = time.monotonic() + interval
         while not view.is_over:
-            live.update(_drawn(view, console.size.height), refresh=True)
+            live.update(_drawn(view, *console.size), refresh=True)
             for key in keys(max(0.0, due - time.monotonic())):
                 _act(view, client, view.press(key))
             if time.monotonic() >= due:
@@ -266,20 +299,53 @@ def _act(view: View, client: Client, wanted: tuple[str, Line] | None) -> None:
         view.message = f"{line.row.server} of {line.row.upstream}: {state}"
 
 
-def _drawn(view: View, height: int) -> Any:
+def fitting(rows: Sequence[Sequence[Cell]], width: int) -> list[tuple[int, int]]:
+    """The columns that fit into ``width``, each as its place in a row and how wide it is.
+
+    Which server a line is about must be readable; so other columns are left out, the least
+    important first, and the last one is cut.
+    """
+    widths = [
+        max(len(head), *(len(printable(_text(row[place]))) for row in rows), 0)
+        for place, head in enumerate(_HEADS)
+    ]
+    columns = list(range(len(_HEADS)))
+    widths[-1] = min(widths[-1], _MESSAGE)
+
+    def needed() -> int:
+        return sum(widths[place] + 1 for place in columns) - 1
+
+    for head in _LEFT_OUT:
+        if needed() > width:
+            columns.remove(_HEADS.index(head))
+    # Names may be longer than any terminal is wide.
+    widths[0] = max(_SHORTEST, widths[0] - max(0, needed() - width))
+    if columns[-1] == len(_HEADS) - 1:
+        widths[-1] += max(0, width - needed())
+    return [(place, widths[place]) for place in columns]
+
+
+def _text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+def _drawn(view: View, width: int, height: int) -> Any:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
-    for head in _HEADS:
-        right = head in _HEADS[4:9]
-        table.add_column(head, no_wrap=True, justify="right" if right else "left")
-    window = view.window(max(1, height - 4))
-    for number, line in enumerate(window):
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    rows = [(line, _cells(line)) for line in view.window(max(1, height - 4))]
+    shown = fitting([row for _, row in rows], width)
+    for place, wide in shown:
+        right = place in range(4, 9)
+        table.add_column(
+            _HEADS[place], no_wrap=True, width=wide, justify="right" if right else "left"
+        )
+    for number, (_, row) in enumerate(rows):
         cells = (
-            Text(printable(cell)) if isinstance(cell, str) else Text(printable(cell[0]), cell[1])
-            for cell in _cells(line)
+            Text(printable(_text(cell)), "" if isinstance(cell, str) else cell[1])
+            for cell in (row[place] for place, _ in shown)
         )
         chosen = view.first + number == view.place
         table.add_row(*cells, style="reverse" if chosen else "")

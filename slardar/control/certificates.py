@@ -50,6 +50,9 @@ _BESIDE: Final = ("key", "ocsp")
 #: Bytes of a file, at most.
 _MAX_FILE: Final = 1 << 20
 _LEAST_RSA: Final = 2048
+#: With twice as many bits a signature takes a quarter of a second and more, in which a worker does
+#: nothing else, and whoever connects asks for one.
+_MOST_RSA: Final = 8192
 #: Pairs that are worth a process of their own, which takes some milliseconds.
 _IN_A_PROCESS: Final = 500
 #: What OpenSSL takes at its security level 2, which is the highest that systems come with.
@@ -419,6 +422,10 @@ def checked_pair(
         if private.key_size < _LEAST_RSA:
             raise CertificateError(
                 f"the key in {key} has {private.key_size} bits, expected {_LEAST_RSA} at least"
+            )
+        if private.key_size > _MOST_RSA:
+            raise CertificateError(
+                f"the key in {key} has {private.key_size} bits, expected {_MOST_RSA} at most"
             )
         if not _is_whole(private.private_numbers()):
             raise CertificateError(f"the key in {key} is damaged: its numbers do not fit")

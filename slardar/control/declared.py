@@ -33,6 +33,8 @@ class Difference(Struct, frozen=True):
     kind: str
     #: Empty for the routes.
     name: str
+    #: ``added``, ``removed`` or ``changed``.
+    change: str
     #: For a person, without secrets (:mod:`slardar.control.diff`).
     diff: str
 
@@ -185,7 +187,8 @@ class DeclaredActions:
 
 
 def _changed(kind: str, name: str, old: Any, new: Any) -> tuple[Value, Difference]:
-    return Value(kind, name, new), Difference(kind, name, diff(old, new))  # type: ignore[arg-type]
+    change = "added" if old is None else "removed" if new is None else "changed"
+    return Value(kind, name, new), Difference(kind, name, change, diff(old, new))  # type: ignore[arg-type]
 
 
 def _named_twice(body: Mapping[str, Any]) -> Iterator[str]:

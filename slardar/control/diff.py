@@ -64,6 +64,10 @@ def _values(path: tuple[str, ...], old: Any, new: Any) -> Iterator[str]:
         yield from _objects(path, old, {})
     elif _is_nothing(old) and _is_shown_by_key(path, new):
         yield from _objects(path, {}, new)
+    elif _is_nothing(new) and (items := _long_list(old)):
+        yield from _objects(path, items, {})
+    elif _is_nothing(old) and (items := _long_list(new)):
+        yield from _objects(path, {}, items)
     elif _is_text(old) or _is_text(new):
         texts = ["" if _is_nothing(one) else one for one in (old, new)]
         if all(isinstance(one, str) for one in texts) and texts[0] != texts[1]:
@@ -150,6 +154,12 @@ def _is_shown_by_key(path: tuple[str, ...], value: Any) -> bool:
     return isinstance(value, Mapping) and (
         bool(value) if not path else any(_is_text(one) for one in value.values())
     )
+
+
+def _long_list(value: Any) -> dict[str, Any] | None:
+    """The servers of a list that is new or gone, and does not fit on a line."""
+    is_long = isinstance(value, list) and len(_text(value)) > _MAX_LINE
+    return _by_name(value) if is_long else None
 
 
 def _is_text(value: Any) -> bool:

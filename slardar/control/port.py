@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
+from twisted.internet.unix import Port as UNIXPort
 
 from slardar.dataplane.inherited import adopt_sockets
-from slardar.dataplane.sockets import Opened, open_sockets
+from slardar.dataplane.sockets import EndpointNote, Opened, open_sockets
 from slardar.errors import ConfigError
 
 __all__ = ["ControlPort"]
@@ -75,7 +80,7 @@ class ControlPort:
         site = self._site
         if self._tls is not None and sock.family != socket.AF_UNIX:
             site = self._tls(site)
-        self._port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, site)
+        self._port = _adopted(self._reactor, self.endpoint, sock, site)
 
     def own(self) -> None:
         """The process that handed the socket over does not use it any more."""
@@ -107,3 +112,23 @@ class ControlPort:
             await deferLater(self._reactor, 0)
         if self.opened is not None:
             self.opened.close()
+
+
+def _adopted(reactor: Any, endpoint: str, sock: socket.socket, site: Any) -> Any:
+    """Twisted's port on a socket that listens.
+
+    The file of a unix socket has the mode that ``endpoint`` says, else the mode that it had:
+    Twisted's adoptStreamPort would let every user of the machine write to it.
+    """
+    if sock.family != socket.AF_UNIX:
+        return reactor.adoptStreamPort(sock.fileno(), sock.family, site)
+    port = UNIXPort._fromListeningDescriptor(reactor, sock.fileno(), site)
+    name = sock.getsockname()
+    if endpoint.startswith("unix:"):
+        note = EndpointNote()
+        serverFromString(note, endpoint).listen(Factory())
+        port.mode = note.mode
+    elif isinstance(name, str):  # an abstract name is bytes, and has no file
+        port.mode = stat.S_IMODE(os.stat(name).st_mode)
+    port.startListening()
+    return port

@@ -95,7 +95,7 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
         },
         "additionalProperties": False,
     },
-    "Differences": _list(_object(kind=_TEXT, name=_TEXT, diff=_TEXT)),
+    "Differences": _list(_object(kind=_TEXT, name=_TEXT, change=_TEXT, diff=_TEXT)),
     "Applied": _object(status={"const": 200}, version=_NUMBER, differences=_ref("Differences")),
     "History": _list(_object(version=_NUMBER, time={}, who=_TEXT, kind=_TEXT, name=_TEXT, diff={})),
     "Hooks": _object(

@@ -70,7 +70,10 @@ def _context(settings: ControlTls) -> Any:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    # No session resumes: each handshake looks at the caller's certificate.  With tickets, OpenSSL
+    # would break off the handshakes of callers that come again with a session.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_options(SSL.OP_NO_TICKET)
     _use("cert", settings.cert, context.use_certificate_chain_file, "certificates in PEM")
     _use("key", settings.key, partial(_use_key, context), f"the key of {settings.cert} in PEM")
     if settings.client_ca is not None:

@@ -320,6 +320,10 @@ class DataPlane(Router):
         """See :meth:`slardar.http1.interfaces.PlaneBase.has_certificate`."""
         return self._tls.has(host)
 
+    def is_for_tls(self, host: str) -> bool:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.is_for_tls`."""
+        return self._tls.has(host) or self._tls.asks(host)
+
     def https_place(self, request: Request, came_to: int) -> bytes:
         """See :meth:`slardar.http1.interfaces.PlaneBase.https_place`."""
         return https_url(request, came_to, self._clients.tls_ports, self._https_port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
 import threading
@@ -36,6 +37,8 @@ __all__ = [
 AT_MOST: Final = 256
 #: Sessions that are kept for a server: one for each name.
 _SESSIONS: Final = 64
+#: What is kept of a name that has no session.
+_NO_SESSION: Final = (None, math.inf)
 #: Seconds between two lines of the log about handshakes with one server.
 _PERIOD: Final = 10.0
 #: What OpenSSL says of a certificate for another name, and for another address.
@@ -193,7 +196,8 @@ class ServerTerms:
         self._contexts = contexts
         self._checks_name = checks_name
         self._seconds = seconds
-        self._sessions: OrderedDict[str, Any] = OrderedDict()
+        #: By name, each with the end of the certificate for which it was made.
+        self._sessions: OrderedDict[str, tuple[Any, float]] = OrderedDict()
         #: The failure that the log has told last, and when.
         self._told = ""
         self._told_at = -_PERIOD
@@ -209,7 +213,10 @@ class ServerTerms:
     def begin(self, name: str, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> Any:
         """OpenSSL's side of a new connection.  Raises ValueError for what can be no name."""
         context = self._contexts.find(self.tls, self._checks_name)
-        session = self._sessions.get(name)
+        session, ends = self._sessions.get(name, _NO_SESSION)
+        if ends < time.time():
+            # OpenSSL looks at a certificate in full handshakes only.
+            session = None
         # No early data is ever sent: a server could be made to take a request twice.
         return context.wrap_bio(
             incoming, outgoing, server_side=False, server_hostname=name or None, session=session
@@ -230,11 +237,21 @@ class ServerTerms:
         ):
             return False
         sessions = self._sessions
-        sessions[name] = session
+        sessions[name] = session, self._end_of(opened)
         sessions.move_to_end(name)
         if len(sessions) > _SESSIONS:
             sessions.popitem(last=False)
         return True
+
+    def _end_of(self, opened: Any) -> float:
+        """When the server's certificate is good no more, in epoch seconds, if it matters."""
+        if not self.tls.verify:
+            return math.inf
+        try:
+            return ssl.cert_time_to_seconds(opened.getpeercert()["notAfter"])
+        except ValueError:
+            # It is one that Python cannot read: each handshake looks at it.
+            return 0.0
 
     def worked(self) -> None:
         """A handshake has succeeded."""

@@ -155,8 +155,9 @@ class EndpointNote:
     def __init__(self) -> None:
         #: Of a TCP endpoint.
         self.port: int | None = None
-        #: Of a unix one, and whether Twisted's lock is to stand beside it.
+        #: Of a unix one, the mode of the file, and whether Twisted's lock is to stand beside it.
         self.path: str | None = None
+        self.mode = 0
         self.has_lock = False
         self.backlog = 1
 
@@ -171,7 +172,8 @@ class EndpointNote:
         mode: int,
         wantPID: bool,  # noqa: N803
     ) -> None:
-        self.path, self.backlog, self.has_lock = os.fsdecode(address), backlog, bool(wantPID)
+        self.path, self.mode, self.has_lock = os.fsdecode(address), mode, bool(wantPID)
+        self.backlog = backlog
 
 
 class _Maker:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Final, final
+import time
+from typing import Any, Final, final
 
 from slardar.dataplane.client_hello import (
     INTERNAL_ERROR,
@@ -164,7 +165,13 @@ class TlsChannel(SealedChannel):
         policy, subject = self._policy, b""
         if policy is not None and policy.verify != "none":
             try:
-                subject = subject_of(self._ssl.getpeercert() or {})
+                certificate = self._ssl.getpeercert() or {}
+                subject = subject_of(certificate)
+                # OpenSSL looks at a certificate in full handshakes only.
+                if certificate and self._ssl.session_reused and _has_expired(certificate):
+                    self._state = SHAKING
+                    self._fail("the client's certificate: certificate has expired")
+                    return
             except ValueError:
                 # A CA has signed names that are no text.
                 self._state = SHAKING
@@ -175,10 +182,20 @@ class TlsChannel(SealedChannel):
     def _fail(self, reason: str) -> None:
         """See the base.  A handshake that has failed is told."""
         if self._state != OPEN:
-            protocol = self.protocol
-            client = protocol.peer if isinstance(protocol, ClientConnection) else b""
-            self._contexts.failed(self._listener.id, client.decode("ascii"), reason)
+            self._tell(reason)
         super()._fail(reason)
+
+    def _tell(self, reason: str) -> None:
+        protocol = self.protocol
+        client = protocol.peer if isinstance(protocol, ClientConnection) else b""
+        self._contexts.failed(self._listener.id, client.decode("ascii"), reason)
+
+    def late(self) -> None:
+        """See the base.  A handshake that was begun and never ends is told, too."""
+        begun = self._state == SHAKING or (self._reader is not None and bool(self._reader.raw))
+        if begun and not self.arriving:
+            self._tell("it was not complete in time")
+        super().late()
 
     def _reason(self, error: Exception) -> str:
         """See the base."""
@@ -190,3 +207,11 @@ class TlsChannel(SealedChannel):
     def is_quiet(self) -> bool:
         """See the base.  A client in the middle of a handshake is about to ask something."""
         return self._state != SHAKING and not self._waits and super().is_quiet()
+
+
+def _has_expired(certificate: dict[str, Any]) -> bool:
+    """Whether a certificate, of which Python's ``getpeercert`` tells, is good no more.
+
+    Raises ValueError if its end cannot be read.
+    """
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time()

@@ -228,7 +228,7 @@ class TlsContexts:
         if known is None:
             return None
         made = self._made
-        key = self._pairs(known), self._policy(known, listener)
+        key = self._pairs(known), self._policy(name, known, listener)
         served = made.get(key)
         if served is not None:
             made.move_to_end(key)
@@ -243,7 +243,12 @@ class TlsContexts:
 
     def policy(self, name: str, listener: ListenerSpec = UNNAMED) -> ClientPolicy:
         """What a client of ``listener`` has to show for ``name``."""
-        return self._policy(self._known(name), listener)
+        return self._policy(name, self._known(name), listener)
+
+    def asks(self, name: str) -> bool:
+        """Whether clients are asked for a certificate for ``name``, wherever they come."""
+        place = self._own(name) or 0
+        return place > 0 and self._keyring.policies[place].verify != "none"
 
     def has(self, name: str) -> bool:
         """Whether clients that ask for ``name`` get a certificate that is for it.
@@ -256,14 +261,12 @@ class TlsContexts:
             return bool(pairs) and known is not None and self._pairs(known) == pairs
         return bool(pairs or self._pairs(_wildcard(name)))
 
-    def _policy(self, known: str | None, listener: ListenerSpec) -> ClientPolicy:
-        """The same, for a name as a certificate has it; ``None`` for one without."""
+    def _policy(self, name: str, known: str | None, listener: ListenerSpec) -> ClientPolicy:
+        """The same, for a name that certificates serve as ``known``; ``None`` if none does."""
         keyring = self._keyring
-        own = 0
-        if known is not None:
-            # Certificates of the store have no policies.
-            found = self._files.get(known) or self._files.get(_wildcard(known))
-            own = found[0].policy if found else 0
+        own = self._own(name)
+        if own is None:
+            own = 0 if known is None else self._own(known) or 0
         place = keyring.listeners.get(listener.id)
         if place is not None:
             asked = keyring.policies[place]
@@ -273,6 +276,25 @@ class TlsContexts:
         else:
             return keyring.policies[own]
         return stricter(keyring.policies[own], asked) if own else asked
+
+    def _own(self, name: str) -> int | None:
+        """The place of the policy of ``name``; ``None`` if files have nothing for it.
+
+        Certificates of the store have no policies.  Upstreams and routes for a wildcard get the
+        requests for all names below it.  So the policy of a wildcard, too, counts for names
+        further below, for which the certificate is not good.
+        """
+        files = self._files
+        found = files.get(name) or files.get(_wildcard(name))
+        if found:
+            return found[0].policy
+        dot = name.find(".", 1)
+        while dot >= 0:
+            found = files.get("*" + name[dot:])
+            if found and found[0].policy:
+                return found[0].policy
+            dot = name.find(".", dot + 1)
+        return None
 
     def _known(self, name: str) -> str | None:
         """The name under which certificates serve ``name``: it, its wildcard, or the default."""

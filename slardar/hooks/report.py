@@ -13,7 +13,7 @@ from slardar.hooks.loaded import Loaded, ScriptVersions
 from slardar.hooks.shadow import EXAMPLES, Comparison
 from slardar.hooks.stats import CallStats
 
-__all__ = ["HookReport", "HookTally", "HookTotals", "ShadowReport", "reports_of"]
+__all__ = ["TOO_OFTEN", "HookReport", "HookTally", "HookTotals", "ShadowReport", "reports_of"]
 
 #: A double holds numbers up to this limit exactly; no counter comes near it.
 Counter = Annotated[int, Meta(ge=0, le=2**53)]
@@ -121,6 +121,9 @@ class ShadowTotals:
 
 _Key = tuple[str, int]
 
+#: Why a version is suspended, if there is no other reason.
+TOO_OFTEN = "it failed too often"
+
 #: The states of a version, the worst last; the worst of all processes is shown.
 _WORST = ("active", "failed", "suspended")
 
@@ -182,6 +185,8 @@ class HookTally:
         if mark in self.suspended:
             totals.state = "suspended"
             totals.error = totals.error or self.reasons.get(mark, "")
+        if totals.state == "suspended":
+            totals.error = totals.error or f"{TOO_OFTEN}: the log says more"
         return totals
 
     def shadow(self, path: str, mark: int) -> ShadowTotals:

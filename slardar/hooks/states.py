@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from slardar.events import HookState, Publish
-from slardar.hooks.report import HookReport, ShadowReport
+from slardar.hooks.report import TOO_OFTEN, HookReport, ShadowReport
 
 __all__ = ["HookStates"]
-
-_TOO_OFTEN = "it failed too often"
 
 
 class HookStates:
@@ -32,7 +30,7 @@ class HookStates:
         """A version does not run any more."""
         if self._told.get(mark) != "suspended":
             self._told[mark] = "suspended"
-            self._publish(HookState(path, "suspended", reason or _TOO_OFTEN))
+            self._publish(HookState(path, "suspended", reason or TOO_OFTEN))
 
     def reported(self, reports: Iterable[HookReport | ShadowReport]) -> None:
         """Processes report these states."""

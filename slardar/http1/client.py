@@ -519,7 +519,7 @@ class ClientConnection(Downstream):
         if (
             self.channel.tls is not None
             or request.forwarded_proto == b"https"
-            or not host.has_certificate(request.host)
+            or not host.is_for_tls(request.host)
         ):
             return False
         came_to = 0 if self.listener.proxy_protocol else self.ends().local_port

@@ -825,9 +825,14 @@ class PlaneBase:
         """Whether clients that ask for ``host`` get a certificate that is for it."""
         return False
 
+    def is_for_tls(self, host: str) -> bool:
+        """Whether requests for ``host`` belong on TLS: it has a certificate, or clients are asked
+        for one."""
+        return False
+
     def https_place(self, request: Request, came_to: int) -> bytes:
-        """The URL by which a request without TLS is to be sent again with TLS, if its host has
-        a certificate.  ``came_to`` is the port to which it has come; 0 if another machine
+        """The URL by which a request without TLS is to be sent again with TLS, if its host
+        belongs there.  ``came_to`` is the port to which it has come; 0 if another machine
         has passed it on, which has ports of its own."""
         raise NotImplementedError
 

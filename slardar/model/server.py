@@ -108,6 +108,7 @@ def server_key(host: str, port: int) -> str:
 class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):
     """The query of an HTTP heartbeat, and which statuses are failures."""
 
+    #: The whole request that heartbeats of ``typ`` ``http`` send.
     query: str | None = None
     #: A status mapped to false is a failure, in heartbeats and in proxied replies.
     statuses: dict[str, bool] = {}
@@ -160,7 +161,9 @@ class QueueOpts(Struct, frozen=True, forbid_unknown_fields=True):
 class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One level of ``cluster``."""
 
+    #: The servers of the level.
     servers: tuple[Server, ...]
+    #: How many of them one request may try; all without it.
     tries: Positive | None = msgspec.field(default=None, name="try")
 
 

@@ -91,8 +91,11 @@ Origin = tuple[str, ...]
 class EachServer(Struct, frozen=True, forbid_unknown_fields=True):
     """``server``: the keys that every server of the service has."""
 
+    #: Where the catalogue does not say it, as in a server.
     max_fails: Count | None = None
+    #: As in a server.
     fail_timeout: Seconds | None = None
+    #: As in a server.
     max_conns: Count | None = None
 
 

@@ -24,11 +24,11 @@ import stat
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
 from slardar.errors import DamagedError, StoreError
-from slardar.model.change import Change, Recorded, Revision, StoredState
+from slardar.model.change import SECRET, Change, Recorded, Revision, StoredState
 from slardar.stores import sqlite_history
 from slardar.stores.sqlite_check import ADVICE, check_agreement, check_pages
 from slardar.stores.sqlite_schema import SCHEMA, Schema
@@ -133,6 +133,8 @@ class SqliteFile:
                     connection.execute("ROLLBACK")
                 self._versions = None
                 raise
+            if any(one.kind in SECRET for one, _ in rows):
+                _empty_log(connection)
         if oldest is not None:
             forget(versions, oldest)
         return revision
@@ -311,6 +313,18 @@ def _read_only(path: str, how: str) -> StoredState:
         return stored_state(*_last(connection), rows)
     finally:
         connection.close()
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Leave no private key that is replaced in the log, which keeps old pages until it is full.
+
+    While another program reads the file, nothing is done.  The change is committed, so no error
+    may undo it.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY * 1000:.0f}")
 
 
 def _last(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -198,7 +198,11 @@ def asked(
     """A request from ``GET http://www.example.com/path``; without a method it is GET, without a
     scheme it is http.  Raises ConfigError."""
     method, _, url = line.strip().rpartition(" ")
-    parts = urlsplit(url if "//" in url else f"//{url}")
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+    except ValueError:
+        # A bracket that is not closed, say.
+        raise ConfigError(f"{where}: expected METHOD http://HOST/PATH, got {shown(line)}") from None
     try:
         address = str(ipaddress.ip_address(client))
     except ValueError:

@@ -197,6 +197,10 @@ class FakeHost(Router):
         """Whether it is one of ``certificates``."""
         return host in self.certificates
 
+    def is_for_tls(self, host: str) -> bool:
+        """As :meth:`has_certificate`: no client is asked for a certificate."""
+        return host in self.certificates
+
     def https_place(self, request: Request, came_to: int) -> bytes:
         """On port 8443, or on the usual one where another machine passes ports on."""
         return https_url(request, came_to, [8443])

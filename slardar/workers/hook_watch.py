@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from twisted.logger import Logger
 
 from slardar.events import Publish, ignore
-from slardar.hooks.report import HookReport, HookTally, ShadowReport
+from slardar.hooks.report import TOO_OFTEN, HookReport, HookTally, ShadowReport
 from slardar.hooks.states import HookStates
 from slardar.hooks.suspensions import Suspensions
 from slardar.model.hook import Hook, HookKey
@@ -78,7 +78,7 @@ class HookWatch:
             return
         self._states.call_failed(path)
         if self._suspensions.failed(mark, self._seconds()):
-            self._suspend_everywhere(mark, "it failed too often")
+            self._suspend_everywhere(mark, TOO_OFTEN)
 
     def heavy(self, mark: int, reason: str) -> None:
         """A worker has suspended a version because it holds too much memory."""

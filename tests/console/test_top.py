@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from slardar.console.top import View, split_keys
+from slardar.console.top import View, fitting, split_keys
+
+ALL = "UPSTREAM SERVER STATUS STATE WEIGHT REQ/S ERR/S ACTIVE REQUESTS MESSAGE"
 
 
 def status(**servers: tuple[int, int]) -> dict[str, Any]:
@@ -89,7 +91,8 @@ def test_filter(view: View) -> None:
         view.press(key)
     assert names(view) == ["b_1"]
     assert not view.is_over
-    for key in ("/", *"err", "\n"):
+    # An arrow is no letter.
+    for key in ("/", *"err", "up", "down", "\n"):
         view.press(key)
     assert names(view) == ["b_1"]
 
@@ -106,6 +109,46 @@ def test_window_keeps_the_bar_in_sight(view: View) -> None:
     assert shown() == ["a_1", "a_2"]
     view.press("page up")
     assert shown() == ["b_1", "a_1"]
+
+
+def test_the_bar_stays_on_its_server(view: View) -> None:
+    """Rates change all the time, and a drained server has none."""
+
+    def under_bar() -> str:
+        row = view.window(3)[view.place - view.first].row
+        return f"{row.upstream}_{row.server[7]}"
+
+    view.press("down")
+    assert under_bar() == "a_1"
+    view.take(status(a_1=(8, 0), a_2=(99, 0), b_1=(45, 4)), 103.0)
+    assert (under_bar(), view.place) == ("a_1", 2)
+    view.press("u")
+    assert view.foot().startswith("give requests again to 10.0.0.1:80 of a?")
+    view.press("n")
+    view.press("up")
+    assert under_bar() == "b_1"
+    view.take(status(a_2=(99, 0)), 104.0)
+    assert under_bar() == "a_2"
+
+
+@pytest.mark.parametrize(
+    ("width", "wanted"),
+    [
+        (200, ALL),
+        (90, "UPSTREAM SERVER STATUS STATE WEIGHT REQ/S ERR/S ACTIVE MESSAGE"),
+        (80, "UPSTREAM SERVER STATUS STATE WEIGHT REQ/S ERR/S MESSAGE"),
+        (50, "UPSTREAM SERVER STATUS STATE REQ/S"),
+    ],
+)
+def test_what_a_narrow_terminal_shows(width: int, wanted: str) -> None:
+    """However long a message is, the server can be read."""
+    row = ("www.example.com", "127.0.0.1:18101", ("err", "red"), "up", "1", "19.9", "0.0", "0")
+    rows = [(*row, "385", "the reply has control characters in its reason" * 9)]
+    columns = fitting(rows, width)
+    heads = ALL.split()
+    assert [heads[place] for place, _ in columns] == wanted.split()
+    assert sum(wide + 1 for _, wide in columns) - 1 <= width
+    assert columns[1] == (1, len("127.0.0.1:18101"))
 
 
 def test_drain_asks_first(view: View) -> None:
@@ -137,4 +180,4 @@ def test_keys_without_any_server() -> None:
 
 
 def test_keys_of_a_terminal() -> None:
-    assert split_keys("a\x1b[A\x1b[Bj\x1b[6~\x1b") == ["a", "k", "j", "j", "page down", "\x1b"]
+    assert split_keys("a\x1b[A\x1b[Bj\x1b[6~\x1b") == ["a", "up", "down", "j", "page down", "\x1b"]

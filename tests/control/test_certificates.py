@@ -152,6 +152,19 @@ def test_pair_that_is_refused(
     assert len(problems) == 1
 
 
+def test_rsa_key_that_takes_too_long(
+    authority: Authority, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One handshake with 16,384 bits stops a worker for a second.  (To make one takes minutes.)"""
+    assert certificates._MOST_RSA == 8192
+    monkeypatch.setattr(certificates, "_MOST_RSA", 2048)
+    authority.issue("a", ("a.example",), rsa_bits=2048)
+    assert read_keyring(settings(PAIR)).problems == []
+    authority.issue("a", ("a.example",), rsa_bits=2056)
+    line = "tls.certificates[0]: the key in a.key has 2056 bits, expected 2048 at most"
+    assert read_keyring(settings(PAIR)).problems == [line]
+
+
 def test_pair_of_texts(authority: Authority, folder: Path) -> None:
     """It is checked as one of files is; errors call the texts what the caller calls them."""
     cert, key = (path.read_text() for path in authority.issue("a", ("a.example",)))

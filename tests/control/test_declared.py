@@ -182,6 +182,18 @@ def test_name_that_is_declared_twice(actions: Actions) -> None:
     assert text == "services.a: expected another name, for upstreams.a has it, too"
 
 
+def test_what_becomes_of_each(actions: Actions) -> None:
+    """That a thing goes is not to be guessed from its lines."""
+    body = {"upstreams": {"a": upstream(2), "b": upstream(1)}, "routes": ROUTES}
+    found = actions.declared.differences(body, True)
+    assert [(one.name, one.change) for one in found] == [
+        ("file", "removed"),
+        ("a", "changed"),
+        ("b", "added"),
+        ("", "changed"),
+    ]
+
+
 def test_condition(actions: Actions) -> None:
     """Who has looked at the differences changes what they saw, or nothing."""
     condition = Condition(['"0"'], [], ("apply",))

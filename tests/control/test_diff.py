@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from slardar.control.diff import diff
 from tests.properties.test_model import FIXED
 
+LONG = "x" * 70
+
 
 def server(port: int, **keys: Any) -> dict[str, Any]:
     return {"host": "10.0.0.1", "port": port, **keys}
@@ -28,6 +30,16 @@ ONE = {"servers": [server(1)]}
         (None, None, ""),
         (None, {"mode": "rr", **ONE}, '+ mode: "rr"\n+ servers: [{"host": "10.0.0.1", "port": 1}]'),
         ({"mode": "rr"}, None, '- mode: "rr"'),
+        (
+            # Together they would not fit on a line.
+            {"servers": [server(n, note=LONG) for n in (1, 2)], "mode": "rr"},
+            None,
+            "".join(
+                f'- servers.10.0.0.1:{n}: {{"host": "10.0.0.1", "port": {n}, "note": "{LONG}"}}\n'
+                for n in (1, 2)
+            )
+            + '- mode: "rr"',
+        ),
         (
             {"servers": [server(1, weight=1), server(2)]},
             {"servers": [server(1, weight=5), server(3)]},

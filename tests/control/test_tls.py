@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from OpenSSL import SSL
 
 from slardar.config import ControlTls
 from slardar.control.tls import ServerTls
@@ -29,6 +32,40 @@ def test_files_are_read_again(authority: Authority) -> None:
     authority.issue("a")
     tls.reload()
     assert tls._context is not before
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_caller_that_comes_again(authority: Authority, version: ssl.TLSVersion) -> None:
+    """It is let in, by a full handshake: a browser comes with the session that it has."""
+    cert, key = authority.issue("a")
+    tls = ServerTls(ControlTls(str(cert), str(key), str(authority.file)))
+    context = ssl.create_default_context(cafile=str(authority.file))
+    context.check_hostname = False
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(*authority.issue("ops", ("ops",)))
+
+    def connect(session: ssl.SSLSession | None = None) -> ssl.SSLObject:
+        server = tls.serverConnectionForTLS(None)
+        server.set_accept_state()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, session=session)
+        for _ in range(4):
+            with suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            if outgoing.pending:
+                server.bio_write(outgoing.read())
+            with suppress(SSL.WantReadError):
+                server.do_handshake()
+            with suppress(SSL.WantReadError):
+                incoming.write(server.bio_read(1 << 16))
+        # Tickets of TLS 1.3 come behind the handshake.
+        server.send(b"x")
+        incoming.write(server.bio_read(1 << 16))
+        assert client.read(1) == b"x"
+        return client
+
+    again = connect(connect().session)
+    assert not again.session_reused
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import socket
 import ssl
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -447,6 +448,47 @@ def test_sessions_resume(kit: Kit, version: ssl.TLSVersion) -> None:
     assert not kit.terms()._sessions
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("verify", [True, False])
+def test_session_ends_with_the_certificate(
+    kit: Kit, version: ssl.TLSVersion, verify: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a server whose tickets are renewed would be believed for ever."""
+    context = kit.server()
+    context.minimum_version = context.maximum_version = version
+    terms = kit.terms(verify=verify)
+
+    def connect() -> bool:
+        channel, server, protocol = kit.shaken(context, terms)
+        server.send(b"x")
+        pump(kit.poller, lambda: protocol.data == b"x")
+        return channel._ssl.session_reused
+
+    assert [connect(), connect()] == [False, True]
+    later = time.time() + 2 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    # OpenSSL's own time is another, so a full handshake succeeds here.
+    assert connect() is not verify
+
+
+def test_certificate_without_a_readable_end_makes_no_session(kit: Kit) -> None:
+    """Each handshake looks at it."""
+
+    class Ticket:
+        has_ticket = True
+
+    class Opened:
+        session = Ticket
+
+        @staticmethod
+        def getpeercert() -> Any:
+            raise ValueError
+
+    terms = kit.terms()
+    assert terms.keep_session("a", Opened)
+    assert terms._sessions["a"][1] < time.time()
+
+
 def test_sessions_that_are_kept_are_few(kit: Kit) -> None:
     """However many names strangers ask for."""
 
@@ -456,7 +498,7 @@ def test_sessions_that_are_kept_are_few(kit: Kit) -> None:
     class Opened:
         session = Ticket
 
-    terms = kit.terms(server_name="")
+    terms = kit.terms(server_name="", verify=False)
     for number in range(server_terms._SESSIONS + 10):
         assert terms.keep_session(f"{number}", Opened)
     assert len(terms._sessions) == server_terms._SESSIONS

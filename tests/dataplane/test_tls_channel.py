@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from slardar.dataplane import poller as poller_module
 from slardar.dataplane.channel import READ_SIZE, SMALL, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.sealed_channel import engine_of, reason_of
+from slardar.dataplane.sealed_channel import SHAKING, engine_of, reason_of
 from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.http1.tls import subject_of
@@ -359,6 +360,27 @@ def test_end_within_the_handshake(secure: Connect, poller: Poller) -> None:
     pump(poller, lambda: "ended" in protocol.events)
 
 
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03", None])
+def test_handshake_that_is_not_complete_in_time(
+    secure: Connect, poller: Poller, sent: bytes | None
+) -> None:
+    """The log tells of it, unless the client has not begun."""
+    channel, far, protocol = secure(shake=False)
+    if sent is None:
+        with pytest.raises(ssl.SSLWantReadError):
+            far.tls.do_handshake()
+        far.send_raw()
+        pump(poller, lambda: channel._state == SHAKING and not channel.arriving)
+    elif sent:
+        far.sock.send(sent)
+        step(poller)
+    with logged() as events:
+        channel.late()
+    assert "late" in protocol.events
+    told = [event.get("reason") for event in events]
+    assert told == ([] if sent == b"" else ["it was not complete in time"])
+
+
 # CAs that ask by TLS-ALPN-01.
 
 
@@ -450,6 +472,49 @@ def test_client_certificate(
     assert channel.tls is not None
     assert channel.tls.subject == subject
     assert channel.tls.policy == policy
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_certificate_that_has_expired_since(
+    secure: Connect,
+    authority: Authority,
+    poller: Poller,
+    version: ssl.TLSVersion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A session outlives it, but lets nobody in any more."""
+    policy = ClientPolicy("require", authority.file.read_text())
+    contexts, client = TlsContexts(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_cert_chain(*authority.issue("alice", ("alice",)))
+
+    def connect(session: Any = None, shake: bool = True) -> tuple[TlsChannel, Far]:
+        channel, far, _ = secure(
+            contexts=contexts,
+            client=client,
+            version=version,
+            policy=policy,
+            session=session,
+            shake=shake,
+        )
+        return channel, far
+
+    channel, far = connect()
+    channel.write(b"x")
+    far.until(lambda: far.data)
+    session = far.tls.session
+    channel, far = connect(session)
+    assert far.tls.session_reused
+    assert channel.tls is not None
+    assert channel.tls.subject == b"CN=alice"
+    later = time.time() + 2 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    channel, far = connect(session, False)
+    with logged() as events:
+        far.shake()
+        pump(poller, lambda: channel.closed or channel.tls)
+    assert channel.tls is None
+    reason = "the client's certificate: certificate has expired"
+    assert [event.get("reason") for event in events] == [reason]
 
 
 def test_certificate_of_a_stranger(secure: Connect, tmp_path: Path, authority: Authority) -> None:

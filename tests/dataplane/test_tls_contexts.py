@@ -486,6 +486,54 @@ def test_listener_has_a_policy_of_its_own(maker: Maker, authority: Authority) ->
     assert contexts.find("a.example", strictly) is contexts.find("unknown.example", strictly)
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("x.b.example", 1),
+        # Upstreams for *.b.example get these, too.
+        ("y.x.b.example", 1),
+        ("z.y.x.b.example", 1),
+        ("b.example", 0),
+        ("xb.example", 0),
+        # The longest wildcard with a policy counts, and a name of its own before all.
+        ("y.x.c.b.example", 2),
+        ("x.c.b.example", 2),
+        ("x.d.b.example", 0),
+        ("y.x.d.b.example", 1),
+        ("a.e.b.example", 0),
+        ("e.b.example", 1),
+        # The certificate is from the store.
+        ("s.x.b.example", 1),
+        ("s.example", 0),
+        # The default's.
+        ("other", 0),
+        ("", 0),
+    ],
+)
+def test_wildcard_asks_for_all_names_below_it(maker: Maker, name: str, place: int) -> None:
+    """Also for those that its certificate is not good for."""
+    policies = tuple(ClientPolicy("require", ca) for ca in ("", "one", "two"))
+    given = {"a.example": 0, "*.b.example": 1, "*.c.b.example": 2, "*.d.b.example": 0}
+    given["a.e.b.example"] = 0
+    contexts = TlsContexts()
+    pairs = tuple(maker.pair(one, policy=own) for one, own in given.items())
+    contexts.take(Keyring(pairs, "a.example", policies=policies))
+    contexts.take_stored({one: maker.pair(one) for one in ("s.x.b.example", "s.example")})
+    assert contexts.policy(name) == policies[place]
+    assert contexts.asks(name) == (place > 0)
+
+
+def test_policy_of_the_default_gives_way_to_that_of_a_wildcard(maker: Maker) -> None:
+    """A name further below is not served to whom only the default lets in."""
+    policies = tuple(ClientPolicy("require", ca) for ca in ("", "one", "two"))
+    contexts = TlsContexts()
+    pairs = (maker.pair("a.example", policy=2), maker.pair("*.b.example", policy=1))
+    contexts.take(Keyring(pairs, "a.example", policies=policies))
+    for name, place in [("y.x.b.example", 1), ("other", 2), ("", 2)]:
+        assert contexts.policy(name) == policies[place]
+    assert not contexts.asks("other")
+
+
 @pytest.mark.parametrize("verify", KINDS)
 def test_listener_of_which_nothing_is_known(
     maker: Maker, authority: Authority, verify: Verify

@@ -102,6 +102,8 @@ def test_tally_adds_processes_up() -> None:
     totals = tally.totals(PATH, 1)
     assert (totals.stats.calls, totals.stats.errors, totals.state) == (10, 3, "suspended")
     assert totals.error == "no"
+    tally.suspended.add(3)
+    assert tally.totals(PATH, 3).error == "it failed too often: the log says more"
     nobody = tally.totals(PATH, 2)
     assert (nobody.stats.calls, nobody.state, nobody.error) == (0, "active", "")
 

@@ -15,7 +15,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHECKOUT", "TWISTD", "FileServer", "HAProxy", "Nginx", "Program", "Slardar", "curl"]
+__all__ = [
+    "CHECKOUT",
+    "TWISTD",
+    "Backends",
+    "FileServer",
+    "HAProxy",
+    "Nginx",
+    "Program",
+    "Slardar",
+    "curl",
+]
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 #: twistd without its script, so that a test needs no script on the PATH.
@@ -130,6 +140,19 @@ class FileServer(Program):
     def address(self) -> str:
         """Its address, as ``HOST:PORT``."""
         return f"127.0.0.1:{self.port}"
+
+
+class Backends(Program):
+    """Servers that answer with their address, the path and the Host (examples/backends.py)."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        command = [sys.executable, str(CHECKOUT / "examples" / "backends.py"), *["0"] * number]
+        super().__init__(command, folder)
+        self.ports: list[int] = []
+        while len(self.ports) < number:
+            known = "|".join(map(str, self.ports)) or "0"
+            found = self.wait_for(rf"http://127\.0\.0\.1:(?!(?:{known})/)(\d+)/")
+            self.ports.append(int(found[1]))
 
 
 _NGINX = """\

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slardar.cli import main
+from tests.certificates import Authority
 from tests.integration.conftest import Start
 from tests.integration.programs import PATIENCE, Nginx, Slardar
 
@@ -102,7 +104,7 @@ def test_diff_and_apply(slardar: Slardar, backend: Nginx, tmp_path: Path) -> Non
         "routes: [{host: alias, upstream: site}]\n"
     )
     shown = said(slardar, "diff", file)
-    assert shown.startswith("upstream site\n  + servers: ")
+    assert shown.startswith("upstream site is added\n  + servers: ")
     assert "routes\n" in shown
     assert run(slardar, "diff", file, "--exit-code").exit_code == 3
     refused = run(slardar, "apply", file, input="n\n")
@@ -112,7 +114,11 @@ def test_diff_and_apply(slardar: Slardar, backend: Nginx, tmp_path: Path) -> Non
     assert slardar.get("alias") == (200, "one")
     assert said(slardar, "diff", file, "--exit-code") == "nothing differs\n"
     assert said(slardar, "apply", file, "--yes") == "nothing differs\n"
-    assert said(slardar, "diff", file, "--prune").startswith(f"upstream {HOST}\n  - servers: ")
+    gone = f"upstream {HOST} is removed\n  - servers: "
+    assert said(slardar, "diff", file, "--prune").startswith(gone)
+    refused = run(slardar, "apply", file, "--prune", input="n\n")
+    assert "Apply this, and remove 1 upstream?" in refused.output
+    assert slardar.get(HOST)[0] == 200
     assert told(slardar, "apply", file, "--prune", "--yes")["version"] == 2
     assert slardar.get(HOST)[0] == 502
     file.write_text("upstreams: {a b: {servers: []}}\n")
@@ -146,11 +152,39 @@ def test_explain_and_status(slardar: Slardar, backend: Nginx) -> None:
     assert told(slardar, "status")["shd_config_version"] == 1
 
 
+def test_certificates(slardar: Slardar, tmp_path: Path) -> None:
+    """The one that expires first is on top; none of them shows its key."""
+    authority = Authority(tmp_path)
+    for name, days in (("late.example", 9), ("soon.example", 2)):
+        cert, key = authority.issue(name, (name,), ends=timedelta(days=days))
+        body = {"cert": cert.read_text(), "key": key.read_text()}
+        assert slardar.call("PUT", f"/certificate/{name}", body)[0] == 200
+    shown = said(slardar, "certificates")
+    lines = [line.split() for line in shown.splitlines()]
+    assert [line[:3] for line in lines[1:]] == [
+        ["soon.example", "soon.example", "ec"],
+        ["late.example", "late.example", "ec"],
+    ]
+    assert "PRIVATE" not in shown
+    assert len(told(slardar, "certificates")) == 2
+
+
 def examples() -> list[str]:
     """The examples of all commands that talk to a running slardar, in the order of this list."""
     names = (
         *("set", "add", "weight", "drain", "up", "status", "top", "upstreams", "routes"),
-        *("services", "explain", "diff", "apply", "push", "hooks", "history", "rm", "rollback"),
+        *(
+            "services",
+            "certificates",
+            "explain",
+            "diff",
+            "apply",
+            "push",
+            "hooks",
+            "history",
+            "rm",
+            "rollback",
+        ),
         "completion",
     )
     found = []
@@ -283,6 +317,26 @@ def test_top_in_a_terminal(slardar: Slardar, backend: Nginx) -> None:
     assert [(one["upstream"], one["server"]) for one in lines] == [(HOST, backend.address)]
 
 
+def test_token_for_some_names(start: Start, tmp_path: Path) -> None:
+    """It sees its own, and no number that is of all."""
+    (tmp_path / "slardar").mkdir()
+    token = {"name": "team", "role": "admin", "names": ["a"]}
+    token["sha256"] = hashlib.sha256(b"team").hexdigest()
+    server = {"servers": [{"host": "127.0.0.1", "port": 9}], "enable": False}
+    settings = {"upstreams": {"a": server, "b": server}, "control": {"tokens": [token]}}
+    (tmp_path / "slardar" / "slardar.yaml").write_text(json.dumps(settings))
+    slardar = start(Slardar(tmp_path / "slardar", "--config", "slardar.yaml")).ready()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLARDAR_TOKEN", "team")
+        assert "upstreams:     1 with 1 servers" in said(slardar, "status")
+        table = said(slardar, "top", "--once", "--interval", "0.2")
+        assert [line.split()[0] for line in table.splitlines()[1:]] == ["a"]
+        patch.setenv("SLARDAR_TOKEN", "secret\n")
+        refused = run(slardar, "status")
+        assert refused.exit_code == 1
+        assert refused.output == "Error: the token: expected printable ASCII, on one line\n"
+
+
 def test_top_without_a_terminal(slardar: Slardar) -> None:
     done = run(slardar, "top")
     assert (done.exit_code, "use --once elsewhere" in done.output) == (2, True)
@@ -357,6 +411,8 @@ def test_check_of_a_candidate(tmp_path: Path) -> None:
     code, text = check(tmp_path)
     assert code == 1
     assert text.startswith("Error: script.www.example.com: ")
+    (tmp_path / "expected.yaml").write_text("config: {}\nexpect: [{request: GETS http://a/}]\n")
+    assert check(tmp_path) == (1, "Error: GETS http://a/: the method is not known\n")
     (tmp_path / "expected.yaml").write_text("expect: []\n")
     assert check(tmp_path) == (1, "Error: expected.yaml: expect: expected a list of expectations\n")
 

@@ -1,4 +1,8 @@
-"""The dashboard in a real browser, with a real slardar and real traffic."""
+"""The dashboard in a real browser, with a real slardar and real traffic.
+
+The file is long because the tests share one browser, one slardar and its traffic: to start these
+takes longer than most of the tests.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -45,7 +50,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, live: Live) -> Iterator[Slardar]:
     """A slardar with an upstream for each test that changes one, and some traffic."""
-    names = ("drain", "weight", "add", "remove", "moved", "keys")
+    names = ("drain", "weight", "add", "remove", "moved", "keys", "enter")
     upstreams: dict[str, Any] = {
         name: {"servers": servers("127.0.0.1:1", "127.0.0.1:2"), **OFF} for name in names
     }
@@ -162,6 +167,34 @@ def test_weight(dashboard: Dashboard) -> None:
     expect(server.locator(".weight .value")).to_have_text("7")
 
 
+def test_enter_confirms_what_is_shown(dashboard: Dashboard) -> None:
+    """Enter is the button: it does nothing before the difference of what was typed is shown."""
+    dashboard.server("enter", "127.0.0.1:1").get_by_role("button", name="Weight").click()
+    dashboard.dialog.get_by_label("Weight").fill("7")
+    expect(dashboard.dialog.locator(".diff")).to_contain_text('"weight": 7')
+    # Asked for and not answered yet: what is shown is still the difference of 7.
+    asked: list[Route] = []
+    dashboard.page.route("**/upstream/enter", lambda route: asked.append(route))
+    with dashboard.page.expect_request("**/upstream/enter"):
+        dashboard.page.keyboard.press("Control+a")
+        dashboard.page.keyboard.type("70")
+        dashboard.page.keyboard.press("Enter")
+    assert stored(dashboard.slardar, "enter")["127.0.0.1:1"]["weight"] == 1
+    expect(dashboard.dialog.locator(".diff")).to_contain_text('"weight": 7,')
+    for route in asked:
+        route.continue_()
+    dashboard.page.unroute("**/upstream/enter")
+    expect(dashboard.dialog.locator(".diff")).to_contain_text('"weight": 70')
+    dashboard.page.keyboard.press("Enter")
+    dashboard.said("has the weight 70")
+    dashboard.unfold("enter").get_by_role("button", name="Add a server").click()
+    dashboard.dialog.get_by_label("Address").fill("127.0.0.1:3")
+    expect(dashboard.dialog.locator(".diff")).to_contain_text('"port": 3')
+    dashboard.page.keyboard.press("Enter")
+    dashboard.said("127.0.0.1:3 is added")
+    assert len(stored(dashboard.slardar, "enter")) == 3
+
+
 def test_add_and_remove(dashboard: Dashboard) -> None:
     """A server comes, and goes again."""
     dashboard.unfold("add").get_by_role("button", name="Add a server").click()
@@ -229,8 +262,25 @@ def test_hook(dashboard: Dashboard) -> None:
     assert dashboard.slardar.get("hook.example", "/old")[0] == 200
 
 
+def test_hook_that_fails(dashboard: Dashboard) -> None:
+    """All of its requests fail, which no upstream shows: so the page says it at its top."""
+    slardar = dashboard.slardar
+    expect(dashboard.page.locator("#hook-trouble")).to_be_hidden()
+    code = "def on_request(request):\n    raise ValueError('no')\n"
+    assert slardar.call("POST", "/python/script.fails.example?activate=1", code)[0] == 200
+    for _ in range(5):
+        assert slardar.get("fails.example")[0] == 500
+    told = dashboard.page.locator("#hook-trouble")
+    expect(told).to_have_text("Hook python/script.fails.example does not run: it is suspended.")
+    hook = dashboard.hook("python/script.fails.example")
+    expect(hook.locator(".message").first).to_contain_text("it failed too often")
+    assert slardar.call("DELETE", "/python/script.fails.example")[0] == 200
+    expect(told).to_be_hidden()
+
+
 def test_roll_back(dashboard: Dashboard) -> None:
     """The whole configuration goes back to what it was at a version."""
+    dashboard.slardar.call("PATCH", "/upstream/moved/127.0.0.1:2", {"weight": 2})
     _, status = dashboard.slardar.call("GET", "/status")
     before = status["shd_config_version"]
     servers_of = {"servers": servers("127.0.0.1:5"), **OFF}
@@ -246,6 +296,24 @@ def test_roll_back(dashboard: Dashboard) -> None:
     dashboard.said(f"Back at version {before}")
     expect(dashboard.upstream("late.example")).to_have_count(0)
     assert dashboard.slardar.call("GET", "/upstream/late.example")[0] == 404
+
+
+def test_roll_back_of_what_the_page_does_not_know(dashboard: Dashboard) -> None:
+    """What another one has changed a moment ago is in the difference, too."""
+    page, slardar = dashboard.page, dashboard.slardar
+    servers_of = {"servers": servers("127.0.0.1:5"), **OFF}
+    slardar.call("PUT", "/upstream/first.example", servers_of)
+    _, status = slardar.call("GET", "/status")
+    before = status["shd_config_version"]
+    slardar.call("PUT", "/upstream/known.example", servers_of)
+    expect(page.locator(f'#history-list [data-version="{before + 1}"]')).to_be_visible()
+    page.route("**/overview*", lambda route: route.abort())
+    slardar.call("PUT", "/upstream/unknown.example", servers_of)
+    entry = page.locator(f'#history-list [data-version="{before}"]')
+    entry.get_by_role("button", name="Roll back").click()
+    dashboard.confirm("Go back", "- upstreams known.example", "- upstreams unknown.example")
+    assert slardar.call("GET", "/upstream/unknown.example")[0] == 404
+    slardar.call("DELETE", "/upstream/first.example")
 
 
 def test_explain(dashboard: Dashboard) -> None:
@@ -320,11 +388,43 @@ def test_tokens(chromium: Browser, tmp_path: Path, start: Start) -> None:
         assert page.get_by_role("button", name=word).count() == 0, word
 
     login("team")
-    expect(page.locator("#upstream-count")).to_have_text("1 upstreams")
+    expect(page.locator("#upstream-count")).to_have_text("1 upstream")
     expect(page.locator("#history")).to_be_hidden()
     expect(page.locator("#process")).to_be_hidden()
     dashboard.server("a.example", "127.0.0.1:2").get_by_role("button", name="Bring back").click()
     dashboard.confirm("Bring it back")
+    page.context.close()
+
+
+def test_token_is_taken_away(chromium: Browser, tmp_path: Path, start: Start) -> None:
+    """The page is as new: it asks for a token, and shows nothing of what the last one saw."""
+    upstreams = {"a.example": {"servers": servers("127.0.0.1:1", "127.0.0.1:2"), **OFF}}
+    settings = {"upstreams": upstreams, "control": {"tokens": TOKENS}}
+    slardar = start(begin(tmp_path / "slardar", settings))
+    dashboard = Dashboard(chromium, slardar)
+    page = dashboard.page
+    dashboard.goto()
+    page.get_by_label("Token").fill("guest")
+    # Somebody looks elsewhere for the token, and comes back.
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    asked = page.evaluate("performance.getEntriesByName(location.origin + '/overview').length")
+    page.wait_for_timeout(100)
+    assert asked == 0
+    expect(page.get_by_label("Token")).to_have_value("guest")
+    page.get_by_label("Token").fill("chief")
+    page.keyboard.press("Enter")
+    dashboard.server("a.example", "127.0.0.1:2").get_by_role("button", name="Drain").click()
+    expect(dashboard.dialog.locator(".diff")).to_contain_text("drain")
+    refused = {"status": 401, "json": {"status": 401, "msg": "expected a token"}}
+    page.route("**/overview*", lambda route: route.fulfill(**refused))
+    expect(page.get_by_role("alert")).to_have_text("The token is not known any more.")
+    expect(dashboard.dialog).to_have_count(0)
+    assert "a.example" not in page.content()
+    assert page.url.endswith("/")
+    page.unroute("**/overview*")
+    page.get_by_label("Token").fill("guest")
+    page.keyboard.press("Enter")
+    expect(dashboard.upstream("a.example")).to_be_visible()
     page.context.close()
 
 
@@ -350,7 +450,7 @@ def test_restart(chromium: Browser, tmp_path: Path, start: Start) -> None:
 def test_upgrade(chromium: Browser, tmp_path: Path, start: Start, live: Live) -> None:
     """A new process takes over while the page is open: rates go on, and changes can be made."""
     settings = {"upstreams": {"a": {"servers": servers(live.server()), **OFF}}}
-    slardar = start(begin(tmp_path / "slardar", settings, kind=Upgraded))
+    slardar = start(begin(tmp_path / "slardar", settings, kind=partial(Upgraded, count=1)))
     live.traffic(slardar.port, "a", 30)
     dashboard = Dashboard(chromium, slardar).open()
     expect(dashboard.page.locator("#generations")).to_contain_text(str(slardar.pid))
@@ -497,7 +597,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slardar]:
     slardar.end()
 
 
-#: Milliseconds from a change of the search to a list that is laid out: the best of some.
+#: Milliseconds from a change of the search to a list that is laid out: the median of some.
 SEARCH = """() => {
     const search = document.getElementById("search");
     const list = document.getElementById("upstream-list");
@@ -509,7 +609,7 @@ SEARCH = """() => {
         list.getBoundingClientRect();
         times.push(performance.now() - began);
     }
-    return Math.min(...times);
+    return times.sort((a, b) => a - b)[3];
 }"""
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,8 +13,6 @@ from slardar.observers.exposition import Exposition, escaped
 from slardar.observers.families import FAMILIES, PREFIX
 from slardar.observers.totals import HookTotals
 from tests.observers.kit import FACTS, lines_of, snapshot, text_of, totals
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
 
 def full_text() -> str:
@@ -123,16 +119,6 @@ def test_no_family_is_written_twice() -> None:
     text = full_text()
     seen = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert seen == [PREFIX + family.name for family in FAMILIES]
-
-
-def test_page_has_the_table() -> None:
-    """Row by row."""
-    rows = []
-    for family in FAMILIES:
-        labels = ", ".join(f"`{label}`" for label in family.labels)
-        cells = (f"`{PREFIX}{family.name}`", family.type, labels, family.help, family.alarm)
-        rows.append(f"| {' | '.join(cells)} |")
-    assert re.findall(r"^\| `slardar_.*$", PAGE.read_text("utf-8"), re.M) == rows
 
 
 @pytest.mark.real

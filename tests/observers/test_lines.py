@@ -14,7 +14,6 @@ from slardar.http1.record import HEDGED, DecisionNote, RequestRecord
 from slardar.http1.tracing import TraceContext
 from slardar.model.access_log import FIELDS
 from slardar.observers.lines import BEGIN, Lines, lines_for
-from tests.integration.programs import CHECKOUT
 from tests.observers.kit import record_of
 
 JSON = lines_for("json", "worker-0", 65536)
@@ -252,15 +251,6 @@ def test_line_about_a_tunnel_says_so() -> None:
     assert (found["event"], found["seconds"]) == ("begin", 0.25)
     lines = lines_for("{uri} {event}", "w", 65536)
     assert lines.event(record, BEGIN, now) == b"/a?b begin\n"
-
-
-def test_page_has_the_fields_as_the_code_has_them() -> None:
-    """The table of the documentation is the table of the code."""
-    page = (CHECKOUT / "docs" / "access-log.md").read_text("utf-8")
-    part = page.partition("## Fields")[2].partition("##")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", part, re.MULTILINE)
-    assert dict(rows) == FIELDS
-    assert [name for name, _ in rows] == list(FIELDS)
 
 
 def test_formats_that_cannot_tell_of_events() -> None:

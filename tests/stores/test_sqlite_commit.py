@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slardar.errors import ConflictError, StoreError
-from slardar.model.change import Change, StoredState
+from slardar.model.change import SECRET, Change, Kind, StoredState
 from slardar.stores import sqlite_file
 from slardar.stores.sqlite_file import SqliteFile
 from slardar.stores.written import encode
@@ -147,6 +147,37 @@ def test_strange_transaction_is_waited_for(
             commit(file, 0, {})
         other.execute("ROLLBACK")
     assert commit(file, 0, {}) == 1
+
+
+@pytest.mark.parametrize("kind", SECRET)
+@pytest.mark.parametrize("after", [{"key": "new"}, None])
+def test_replaced_key_is_in_no_file(
+    path: Path, file: SqliteFile, kind: Kind, after: object
+) -> None:
+    """Neither in the store nor in its log, even if the key was long and took pages of its own.
+
+    While another program reads the file, the key stays in the log, and the change is made.
+    """
+    secrets = [f"{number}-is-secret-" * 800 for number in range(2)]
+
+    def found() -> list[bool]:
+        held = b"".join(one.read_bytes() for one in path.parent.iterdir())
+        return [f"{number}-is-secret-".encode() in held for number in range(2)]
+
+    def write(version: int, value: object) -> None:
+        change = Change(kind, "a", value, "test", 0.0)
+        file.commit(version, [(change, encode(change))], version + 1)
+
+    write(0, {"key": secrets[0]})
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM state").fetchall()
+        write(1, {"key": secrets[1]})
+        assert found() == [True, True]
+    assert file._connection is not None
+    assert file._connection.execute("PRAGMA busy_timeout").fetchall() == [(5000,)]
+    write(2, after)
+    assert found() == [False, False]
 
 
 def test_strange_change_is_a_conflict(path: Path, file: SqliteFile) -> None:

@@ -74,6 +74,7 @@ def test_name() -> None:
         ([{"status": 200}], ["e[0]: expected a request"]),
         ([{"request": "a", "code": 200}], ["e[0]: object contains unknown field `code`"]),
         ([{"request": "a", "status": "x"}], ["e[0].status: expected `int`, got `str`"]),
+        ([{"request": "http://["}], ["e[0].request: expected METHOD http://HOST/PATH"]),
         ([{"request": "ftp://a"}], ["e[0].request: expected METHOD http://HOST/PATH"]),
         ([{"request": "GET /"}], ["e[0].request: expected METHOD http://HOST/PATH"]),
         ([{"request": "http://a/\r\nX: y"}], ["e[0].request: expected METHOD http://HOST/PATH"]),

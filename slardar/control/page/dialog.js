@@ -39,12 +39,15 @@ export function tell(message, isBad = false) {
 export function confirm({ title, fields = null, prepare, commit, action, isDangerous = false }) {
   const difference = h("div", { class: "difference", "aria-live": "polite" });
   const problem = h("p", { class: "problem", role: "alert" });
+  const id = newId();
+  // The button of the form, though it is not in it: as long as it is disabled, Enter in a field does
+  // nothing either.
   const go = h(
     "button",
-    { type: "submit", class: isDangerous ? "danger" : "primary", disabled: true },
+    { type: "submit", form: id, class: isDangerous ? "danger" : "primary", disabled: true },
     action,
   );
-  const form = h("form", {}, fields, h("h3", {}, "What changes"), difference, problem);
+  const form = h("form", { id }, fields, h("h3", {}, "What changes"), difference, problem);
   const dialog = open(title, form, [go]);
   let prepared = null;
   let turn = 0;
@@ -87,11 +90,8 @@ export function confirm({ title, fields = null, prepare, commit, action, isDange
     clearTimeout(pause);
     pause = setTimeout(show, 150);
   });
+  form.noValidate = true;
   form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    make();
-  });
-  go.addEventListener("click", (event) => {
     event.preventDefault();
     make();
   });

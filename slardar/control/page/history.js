@@ -94,13 +94,24 @@ export class History {
     return item;
   }
 
+  /** What is served now.  The page may not know yet that the configuration has changed. */
+  async #now() {
+    let version = this.current;
+    for (;;) {
+      const now = await this.api.call("GET", `/history/${version}`);
+      const served = Number(now.etag.replaceAll('"', ""));
+      if (served === version) return now;
+      version = served;
+    }
+  }
+
   #back(version) {
     confirm({
       title: `Go back to version ${version}?`,
       action: "Go back",
       isDangerous: true,
       prepare: async () => {
-        const now = await this.api.call("GET", `/history/${this.current}`);
+        const now = await this.#now();
         const then = await this.api.get(`/history/${version}`);
         const found = lines(...both(now.value, then));
         if (!found.some(([sign]) => sign !== " ")) throw new Error("That is what is served now.");

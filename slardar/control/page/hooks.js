@@ -51,6 +51,10 @@ export class Hooks {
   draw() {
     byId("stage").hidden = !this.isAdmin;
     byId("hooks-empty").hidden = this.hooks.length > 0;
+    // Their requests may all fail, and are not those of an upstream.
+    const wrong = this.hooks.filter(([, hook]) => hook.state === "failed" || hook.state === "suspended");
+    byId("hook-trouble").hidden = !wrong.length;
+    text(byId("hook-trouble"), wrong.map(([name, hook]) => `Hook ${name} does not run: it is ${hook.state}.`).join(" "));
     keyed(
       this.list,
       this.hooks,

@@ -20,6 +20,8 @@ const HOOKS_EVERY = 3000;
 const CERTIFICATES_EVERY = 60000;
 /** Upstreams that may be listed with each question: of more of them, the list is asked for seldomer. */
 const ROWS = 1500;
+/** In the address while the page is loaded anew, because its token is not known any more. */
+const GONE = "#token-gone";
 
 class Page {
   constructor() {
@@ -52,10 +54,10 @@ class Page {
       event.preventDefault();
       this.#login(byId("token").value);
     });
-    byId("logout").addEventListener("click", () => this.#logout());
+    byId("logout").addEventListener("click", () => this.#leave(""));
     // What nobody looks at is not asked for.
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) this.soon(0);
+      if (!document.hidden && !byId("main").hidden) this.soon(0);
     });
     new ResizeObserver(() => this.#drawFlow()).observe(byId("flow-box"));
   }
@@ -67,7 +69,9 @@ class Page {
     } catch {
       // The first question tells.
     }
-    if (needsToken) this.#ask("");
+    const isGone = location.hash === GONE;
+    if (isGone) history.replaceState(null, "", "/");
+    if (needsToken) this.#ask(isGone ? "The token is not known any more." : "");
     else this.#enter();
   }
 
@@ -96,9 +100,10 @@ class Page {
     this.#enter();
   }
 
-  #logout() {
+  /** Ask for a token anew.  Nothing of what was shown stays, nor a dialog that is open. */
+  #leave(why) {
     this.api.login(null);
-    // Nothing of what was shown stays.
+    history.replaceState(null, "", `/${why}`);
     location.reload();
   }
 
@@ -150,16 +155,17 @@ class Page {
       if (!this.isReached) this.api.hurry();
       this.isReached = true;
     } catch (error) {
-      if (error.status === 401 || error.status === 429) {
-        this.api.login(null);
+      if (error.status === 401) {
         this.stop.abort();
-        this.#ask(error.status === 401 ? "The token is not known any more." : error.message);
         this.stop = new AbortController();
         this.isAsking = false;
+        if (this.api.hasToken) this.#leave(GONE);
+        else this.#ask("");
         return;
       }
+      // Said once, however often it is asked in vain.
+      if (error.status !== 0 && this.isReached) tell(error.message, true);
       this.isReached = false;
-      if (error.status !== 0) tell(error.message, true);
     }
     this.isAsking = false;
     this.#drawLink();

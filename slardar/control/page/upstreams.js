@@ -145,7 +145,7 @@ export class Upstreams {
     text(
       byId("upstream-count"),
       this.found.length === this.rows.size
-        ? `${this.rows.size} upstreams`
+        ? `${this.rows.size} ${this.rows.size === 1 ? "upstream" : "upstreams"}`
         : `${this.found.length} of ${this.rows.size} upstreams`,
     );
     text(byId("page-number"), `Page ${this.page + 1} of ${pages}`);
