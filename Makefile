@@ -10,6 +10,8 @@ MAKEFLAGS += --no-builtin-rules
 
 # The Python for .venv; empty: the first Python 3.10 or newer that is found.
 PYTHON ?=
+# The Pythons for which `make wheels` compiles: make wheels PYTHONS="python3.11 python3.12".
+PYTHONS ?= $(BIN)/python
 # Extra arguments: make check ARGS="-k balancers -x", make bench ARGS="--help".
 ARGS ?=
 
@@ -25,10 +27,11 @@ TEST_PACKAGES := chromium curl etcd-server haproxy iproute2 libnginx-mod-http-lu
 TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)
 # Where Node came from elsewhere, it has brought npm with it.
 TEST_PACKAGES += $(if $(shell command -v npm),,npm)
+PACKAGING_PACKAGES := buildah debootstrap iproute2 lintian
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx openssl wrk
 
-.PHONY: help run check test lint format bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
+.PHONY: help run check test test-deb test-image lint format wheels deb bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +83,24 @@ bench-balance: $(STAMPS)/test $(STAMPS)/compiled ## measure and simulate balance
 soak: $(STAMPS)/test $(STAMPS)/soak-packages ## change and break it under load; fails if a request does
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
+wheels: $(STAMPS)/test $(STAMPS)/compiler ## build into dist/: the sources, a wheel for every Python, compiled ones for PYTHONS
+	packaging/make_sdist dist $(BIN)/python
+	SLARDAR_COMPILE=0 packaging/make_wheel dist $(BIN)/python
+	for python in $(PYTHONS); do SLARDAR_COMPILE=1 packaging/make_wheel dist $(BIN)/python "$$python"; done
+	@ls dist
+
+deb: $(STAMPS)/venv ## build Debian's package into dist/, for the Python of this Debian
+	scripts/install_compiler /usr/bin/python3
+	packaging/make_deb dist $(BIN)/python
+
+test-deb: deb $(STAMPS)/test $(STAMPS)/debian ## install, upgrade and purge the package in a clean Debian; needs root
+	SLARDAR_TEST_DEB="$$(ls -t dist/slardar_*.deb | head -n 1)" SLARDAR_TEST_ROOT=$(VENV)/debian \
+		$(BIN)/python -m pytest -q tests/packaging/test_deb.py $(ARGS)
+
+test-image: $(STAMPS)/test $(STAMPS)/debian ## build the container's image without a registry, and run it; needs root
+	SLARDAR_TEST_IMAGE=1 SLARDAR_TEST_ROOT=$(VENV)/debian \
+		$(BIN)/python -m pytest -q tests/packaging/test_image.py $(ARGS)
+
 docs: $(STAMPS)/docs ## build the documentation into site/
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs site
 	@echo "open site/index.html"
@@ -125,6 +146,14 @@ $(STAMPS)/soak-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 
 $(STAMPS)/axe: scripts/fetch_axe $(STAMPS)/test-packages | $(STAMPS)/venv
 	scripts/fetch_axe $(VENV)/axe
+	@touch $@
+
+$(STAMPS)/packaging-packages: scripts/install_packages Makefile | $(STAMPS)/venv
+	scripts/install_packages $(PACKAGING_PACKAGES)
+	@touch $@
+
+$(STAMPS)/debian: packaging/debian_root $(STAMPS)/packaging-packages | $(STAMPS)/venv
+	packaging/debian_root $(VENV)/debian
 	@touch $@
 
 # Without a stamp, the next make tries to get it again.

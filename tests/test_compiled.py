@@ -112,6 +112,13 @@ def test_builds(build: tuple[Done, Path]) -> None:
         pytest.fail(done.stdout[-20000:], pytrace=False)
 
 
+def test_wheel_is_for_this_python(checkout: Path) -> None:
+    """Another version, or another kind of machine, must not take it."""
+    (wheel,) = checkout.parent.glob("txslardar-*.whl")
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    assert f"-{tag}-{tag}-linux_" in wheel.name
+
+
 def test_is_compiled(checkout: Path) -> None:
     """An installation imports the compiled modules."""
     done = run(

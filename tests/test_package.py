@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -21,6 +23,7 @@ import pytest
 
 import slardar
 from slardar.build import describe_build
+from tests.integration.programs import FileServer, Program, Slardar
 
 pytestmark = pytest.mark.real
 
@@ -125,6 +128,51 @@ def beside(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment
 def within(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
     """Twisted is in the same site-packages, with its own plugins folder."""
     return Environment(tmp_path_factory.mktemp("within"), wheel, own_twisted=True)
+
+
+class Installed(Slardar):
+    """slardar of an environment, which knows nothing of the checkout."""
+
+    def __init__(self, environment: Environment, folder: Path) -> None:
+        command = [str(environment.bin("python")), "-c", TWISTD, "--nodaemon", "slardar"]
+        command += ["--listen", "tcp:0:interface=127.0.0.1", "--workers", "0"]
+        command += ["--control", "tcp:0:interface=127.0.0.1", "--store", "memory:"]
+        Program.__init__(self, command, folder, PYTHONPATH="")
+
+
+def test_installed_wheel_serves_a_request(beside: Environment, tmp_path: Path) -> None:
+    """In a fresh environment it makes an upstream and uses it."""
+    site = FileServer(tmp_path / "site", {"index.html": "found"})
+    program = Installed(beside, tmp_path)
+    try:
+        running = program.ready()
+        server = {"servers": [{"host": "127.0.0.1", "port": site.port}]}
+        assert running.call("PUT", "/upstream/a", server)[0] == 200
+        assert running.get("a") == (200, "found")
+        assert program.stop() in (0, -signal.SIGTERM)
+    finally:
+        program.end()
+        site.end()
+
+
+def test_wheel_is_for_every_python(wheel: Path) -> None:
+    """Without compiled modules it names no version and no machine."""
+    assert wheel.name == f"txslardar-{slardar.__version__}-py3-none-any.whl"
+
+
+def test_sources_can_be_built(tmp_path: Path) -> None:
+    """The archive has what a build needs, and what the packages are made of."""
+    run(CHECKOUT / "packaging" / "make_sdist", tmp_path, sys.executable, cwd=tmp_path)
+    (archive,) = tmp_path.glob("txslardar-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(tmp_path, filter="data")
+    (source,) = (path for path in tmp_path.glob("txslardar-*") if path.is_dir())
+    assert (source / "Dockerfile").is_file()
+    assert os.access(source / "packaging" / "make_deb", os.X_OK)
+    built = tmp_path / "built"
+    built.mkdir()
+    with zipfile.ZipFile(built_wheel(source, built)) as made:
+        assert {PLUGIN, "slardar/service.py"} <= set(made.namelist())
 
 
 def test_wheel_holds_what_is_needed_and_nothing_of_twisted(wheel: Path) -> None:

@@ -1,0 +1,1 @@
+"""Tests of what ``packaging`` and the Dockerfile make."""
