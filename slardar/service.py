@@ -508,9 +508,10 @@ class SlardarService(Service):
         return self._reloading.run(lambda: defer.ensureDeferred(self._reload()))
 
     async def _reload(self) -> None:
-        if self._read_again is None or not self.ready.called or not self.running:
+        if self._read_again is None or not self.running:
             return
-        if self._has_left:
+        # Workers serve a little earlier.  What was read for the start may be older than the signal.
+        if not await self._is_ready() or self._has_left or not self.running:
             return
         self._notifier.reloading()
         self._plane.reopen_logs()
@@ -518,6 +519,19 @@ class SlardarService(Service):
             await self._take_settings(self._read_again)
         finally:
             self._notifier.serving()
+
+    async def _is_ready(self) -> bool:
+        """Wait for the end of the start; whether it has succeeded."""
+        if self.ready.called:
+            return True
+        waiting: defer.Deferred[bool] = defer.Deferred()
+
+        def ended(result: Any) -> Any:
+            waiting.callback(not isinstance(result, Failure))
+            return result
+
+        self.ready.addBoth(ended)
+        return await waiting
 
     async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
         try:

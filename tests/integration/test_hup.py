@@ -13,7 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import pytest_twisted
 
+from slardar.config import Settings, parse_settings
+from slardar.service import SlardarService
 from tests.integration.conftest import Start
 from tests.integration.programs import Nginx, Slardar
 from tests.integration.test_workers import Team, until
@@ -213,3 +216,30 @@ def test_replacement_of_a_worker_has_them_too(tmp_path: Path, start: Start, ngin
 def _file(folder: Path, nginx: Nginx, **settings: object) -> None:
     text = json.dumps({"upstreams": {"a": server(nginx.port)}, **settings})
     (folder / "slardar.yaml").write_text(text)
+
+
+@pytest.mark.parametrize("starts", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_signal_during_the_start(starts: bool) -> None:
+    """Workers serve before the start is over, and what was read for it may be older than the
+    signal: the files are read again as soon as it is over, if it has succeeded."""
+    from twisted.internet import reactor  # noqa: TID251
+
+    settings = parse_settings({"store": "memory:", "workers": 0})
+    reads: list[Settings] = []
+
+    def read_again() -> Settings:
+        reads.append(settings)
+        return settings
+
+    service = SlardarService(reactor, settings, read_again)
+    service.running = 1
+    reloaded = service.reload()
+    service.ready.addErrback(lambda _failure: None)
+    assert reads == []
+    if starts:
+        service.ready.callback(None)
+    else:
+        service.ready.errback(RuntimeError("cannot start"))
+    await reloaded
+    assert len(reads) == (1 if starts else 0)
