@@ -4,7 +4,6 @@ another node of one store."""
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import ssl
 import threading
@@ -139,7 +138,6 @@ def test_certificates_are_set_under_load_and_over_an_upgrade(site: Site) -> None
         site.connect()
 
 
-@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not here")
 def test_certificate_of_one_node_serves_on_the_other(
     tmp_path: Path, site: Site, start: Start
 ) -> None:

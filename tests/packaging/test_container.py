@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socketserver
 import subprocess
 import threading
@@ -203,7 +202,6 @@ class SocketServer(socketserver.ThreadingUnixStreamServer):
 
 
 @pytest.mark.real
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is missing")
 def test_sidecar_passes_on_what_slardar_asks(tmp_path: Path) -> None:
     """The three calls, with and without a version, and no other one."""
     port = free_port()
