@@ -267,6 +267,13 @@ class SealedChannel(Channel):
         except OSError as error:
             self._fail(self._reason(error))
             return
+        if size:
+            self._idle = 0
+        else:
+            self._idle += came
+            if self._idle > self._most_idle:
+                self._fail("too much without data")
+                return
         if self._outgoing.pending and not self._answer():
             return
         if came - size > 4096:
@@ -277,13 +284,7 @@ class SealedChannel(Channel):
                 self._room = SMALL
         elif 2 * size > SMALL and not self._tame:
             self._room = READ_SIZE
-        if size:
-            self._idle = 0
-        else:
-            self._idle += came
-            if self._idle > self._most_idle:
-                self._fail("too much without data")
-                return
+        if not size:
             if self._peer_ended and not self.at_end:
                 self.arriving = True
                 self._poller.arrived.append((self, b""))

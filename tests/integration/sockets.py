@@ -82,9 +82,13 @@ class Wire:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
+    def recv(self, size: int) -> bytes:
+        """The next bytes, at most so many; no bytes at the end."""
+        return self.sock.recv(size)
+
     def fill(self) -> bool:
         """Read more bytes; False at the end."""
-        data = self.sock.recv(262144)
+        data = self.recv(262144)
         self._buffer += data
         return bool(data)
 
@@ -102,7 +106,7 @@ class Wire:
         parts, missing = [self._buffer[:size]], size - len(self._buffer[:size])
         self._buffer = self._buffer[size:]
         while missing:
-            data = self.sock.recv(min(missing, 262144))
+            data = self.recv(min(missing, 262144))
             assert data, f"ended {missing} bytes early"
             parts.append(data)
             missing -= len(data)
@@ -125,7 +129,7 @@ class Wire:
         """All bytes until the end."""
         parts = [self._buffer]
         self._buffer = b""
-        while data := self.sock.recv(262144):
+        while data := self.recv(262144):
             parts.append(data)
         return b"".join(parts)
 
@@ -138,7 +142,7 @@ class Wire:
         return self.rest() if until_close else b""
 
     def is_open(self) -> bool:
-        """Whether the peer has sent nothing, and has not ended or reset the connection."""
+        """Whether the peer has not ended or reset the connection."""
         if not select.select([self.sock], [], [], 0)[0]:
             return True
         try:
@@ -149,7 +153,7 @@ class Wire:
     def wait_closed(self) -> None:
         """Wait for the peer's end or reset."""
         try:
-            assert self.sock.recv(1) == b""
+            assert self.recv(1) == b""
         except ConnectionResetError:
             pass
 
@@ -208,6 +212,10 @@ class Client(Wire):
         first, headers = _headers(block)
         return int(first.split(" ")[1]), headers
 
+    def is_answered(self) -> bool:
+        """Whether some of a reply has come."""
+        return bool(self._buffer or select.select([self.sock], [], [], 0)[0])
+
     def reply(self, silent: bool = False) -> Reply:
         """The next whole reply; ``silent`` if it has no body."""
         status, headers = self.head()
@@ -220,34 +228,62 @@ class Client(Wire):
 
 
 class TlsClient(Client):
-    """A client's connection with TLS; its handshake begins with the first bytes."""
+    """A client's connection with TLS; its handshake begins with the first bytes.
+
+    One thread may read while another one writes.  OpenSSL allows one call at a time for each
+    connection, and ``ssl`` holds no lock for it before Python 3.13.
+    """
 
     def __init__(self, address: Any, receive_buffer: int, context: ssl.SSLContext) -> None:
         super().__init__(address, receive_buffer)
         self.sock: Any = context.wrap_socket(
             self.sock, server_hostname="localhost", do_handshake_on_connect=False
         )
+        self.sock.settimeout(0)
+        self._lock = threading.Lock()
+
+    def _call(self, call: Callable[[Any], Any], argument: Any) -> Any:
+        """What the call returns once the socket is ready for it."""
+        while True:
+            try:
+                with self._lock:
+                    return call(argument)
+            except ssl.SSLWantReadError:
+                ready = select.select([self.sock], [], [], PATIENCE)
+            except ssl.SSLWantWriteError:
+                ready = select.select([], [self.sock], [], PATIENCE)
+            if not any(ready):
+                raise TimeoutError
 
     def send(self, data: bytes) -> None:
+        rest = memoryview(data)
         try:
-            super().send(data)
+            while rest:
+                rest = rest[self._call(self.sock.send, rest) :]
         except ssl.SSLError as error:
             raise BrokenPipeError from error
+
+    def recv(self, size: int) -> bytes:
+        got: bytes = self._call(self.sock.recv, size)
+        return got
 
     def end(self) -> None:
         # Without a word of TLS, as many clients do; ssl would read no more after it.
         socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
     def is_open(self) -> bool:
-        self.sock.settimeout(0)
         try:
-            return self.fill() and False
+            self._buffer += self.sock.recv(262144)
         except ssl.SSLWantReadError:
             return True
         except OSError:
-            return False
-        finally:
-            self.sock.settimeout(PATIENCE)
+            pass
+        return False
+
+    def is_answered(self) -> bool:
+        if not self._buffer:
+            self.is_open()
+        return bool(self._buffer)
 
 
 class Connection(Wire):
