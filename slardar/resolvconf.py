@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from slardar.plain_files import read_regular
+
 __all__ = [
     "HOSTS",
     "RESOLV_CONF",
@@ -169,7 +171,6 @@ class WatchedFile(Generic[_T]):
 
     def _text(self) -> str:
         try:
-            with open(self._path, encoding="utf-8", errors="replace") as file:
-                return file.read(_MAX_FILE)
+            return read_regular(self._path, _MAX_FILE)[0].decode("utf-8", "replace")
         except OSError:
             return ""

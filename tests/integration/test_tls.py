@@ -394,6 +394,16 @@ def test_file_with_a_wrong_pair_changes_nothing(site: Site) -> None:
     path.write_text(json.dumps(served | {"limits": {"url": 20}}))
     site.hup("read again: limits hold from now on")
     assert site.curl("a.example", "/" + "x" * 30)[0] == 414
+    # A pipe to which nobody writes keeps nothing waiting, neither now nor later.
+    key = site.folder / "certs" / "a.key"
+    text = key.read_text()
+    key.unlink()
+    os.mkfifo(key)
+    site.hup("a.key: it is no regular file")
+    key.unlink()
+    key.write_text(text)
+    path.write_text(json.dumps(served | {"limits": {"url": 30}}))
+    site.hup("read again: limits hold from now on")
 
 
 PYTHON = """
