@@ -57,6 +57,7 @@ from slardar.observers.counted import Counted
 from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
+from slardar.stop_signals import StopSignals
 from slardar.stores.copy import StateCopy
 from slardar.stores.kept import KeptStore
 from slardar.stores.urls import hidden_url
@@ -201,6 +202,9 @@ class SlardarService(Service):
         #: ``_has_left``: a successor serves, and this process ends.
         self._serves = self._has_left = False
         self._holds_store = True
+        self._stop_signals = StopSignals(reactor, self._hurry)
+        #: ``_hurried``: whoever stops this process does not want to wait for requests.
+        self._drains = self._hurried = False
         #: What was counted before a successor asked for it.
         self._handed_counts: Counted | None = None
         if predecessor is not None:
@@ -230,6 +234,7 @@ class SlardarService(Service):
             before = signal.getsignal(signal.SIGUSR1)
             self._rotate = before if callable(before) else None
             signal.signal(signal.SIGUSR1, self._asked_to_reopen)
+            self._stop_signals.install()
             # Inside another program, the reactor is that program's.
             self._names.install()
         if self.terminal is not None:
@@ -485,8 +490,8 @@ class SlardarService(Service):
         if self._predecessor is not None:
             # At most two generations serve clients.
             self._predecessor.end(_AT_ONCE)
-        _ignore_signals()
-        _stop_reactor(self._reactor)
+        self._stop_signals.ignore()
+        self._stop_signals.stop()
 
     def end(self, seconds: float) -> None:
         """Finish within so many seconds."""
@@ -644,7 +649,18 @@ class SlardarService(Service):
         self.ready.errback(failure)
         if self.parent is not None:
             atexit.register(_end_with, 1, self.terminal)
-            self._reactor.callLater(0, _stop_reactor, self._reactor)
+            self._reactor.callLater(0, self._stop_signals.stop)
+
+    def _hurry(self) -> None:
+        """A second signal to stop came: break off the requests that are still under way."""
+        if self._hurried or self._has_left:
+            return
+        self._hurried = True
+        _log.info("stopping at once: told to stop again, so requests under way are broken off")
+        if self._predecessor is not None:
+            self._predecessor.end(0)
+        if self._drains:
+            self._plane.hurry(0)
 
     def stopService(self) -> defer.Deferred[None]:
         """Finish the requests under way, at most for ``timeouts.drain`` seconds."""
@@ -675,8 +691,9 @@ class SlardarService(Service):
             _log.info("stopping: requests under way are finished first")
             drain = self._settings.timeouts.drain
             if before is not None:
-                before.end(drain)
-            await self._plane.stop()
+                before.end(0 if self._hurried else drain)
+            self._drains = True
+            await self._plane.stop(0 if self._hurried else None)
             await self._stop_controls()
             await self._store.close()
             if before is not None:
@@ -827,17 +844,6 @@ def _as_written(settings: Settings) -> Settings:
         upstreams={name: one.source for name, one in settings.first_upstreams.items()},
         services={name: one.source for name, one in settings.first_services.items()},
     )
-
-
-def _stop_reactor(reactor: Any) -> None:
-    if reactor.running:
-        reactor.stop()
-
-
-def _ignore_signals() -> None:
-    """Ignore further signals to end: the process ends already, in the time it was given."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_with(code: int, terminal: Terminal | None) -> None:
