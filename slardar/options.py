@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -31,6 +31,7 @@ from slardar.model.reader import shown
 from slardar.model.server import Upstream
 from slardar.model.tls import VERIFY
 from slardar.named_files import look_at_files
+from slardar.observers.sinks import check_writable
 from slardar.own_log import use_format
 from slardar.plugins import check_store, peek_store
 
@@ -142,6 +143,8 @@ class Options(usage.Options):
                 raise usage.UsageError(f"--rundir: expected a folder, got {rundir}")
             if rundir not in sys.path:
                 sys.path.append(rundir)
+            if not self["check"]:
+                _check_files_of_twistd(self.parent)
         self._use_log_format(self["log-format"])
         try:
             self.settings = self._settings()
@@ -285,6 +288,28 @@ class Options(usage.Options):
             settings = msgspec.structs.replace(settings, store=self["store"])
         _collect(problems, _check_store, settings.store, where)
         return settings
+
+
+def _check_files_of_twistd(options: Mapping[str, Any]) -> None:
+    """twistd would end with a traceback, after it has closed the terminal."""
+    if options.get("chroot"):
+        return  # it will see other files
+    places = [("--pidfile", options.get("pidfile"), "; --pidfile= writes none")]
+    if not (options.get("logger") or options.get("syslog")):
+        name = options.get("logfile")
+        if not name and not options.get("nodaemon"):
+            name = "twistd.log"
+        places.append(("--logfile", None if name == "-" else name, ""))
+    problems = []
+    for option, name, hint in places:
+        if name:
+            path = os.path.abspath(name)
+            try:
+                check_writable(path)
+            except OSError as error:
+                problems.append(f"{option}: cannot write {path}: {error.strerror}{hint}")
+    if problems:
+        raise usage.UsageError("\n".join(problems))
 
 
 def _check_tls(tls: ControlTls, file: str) -> None:

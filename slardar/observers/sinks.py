@@ -25,6 +25,7 @@ __all__ = [
     "StdoutSink",
     "StreamSink",
     "check_files",
+    "check_writable",
     "problems_of_files",
     "sink_for",
 ]
@@ -355,14 +356,14 @@ def problems_of_files(logs: Iterable[AccessLog], folder: str = ".") -> list[str]
         to = destination_of(log.to)
         if to.kind == "file":
             try:
-                _try_to_open(os.path.join(folder, to.path))
+                check_writable(os.path.join(folder, to.path))
             except OSError as error:
                 problems.append(f"access_log: {log.to}: {error.strerror}")
     return problems
 
 
-def _try_to_open(path: str) -> None:
-    """Raises OSError if a :class:`FileSink` could not open ``path``."""
+def check_writable(path: str) -> None:
+    """Raises OSError if this process could not open ``path`` to write; makes nothing."""
     try:
         os.close(_open_file(path)[0])
     except FileNotFoundError:
