@@ -145,7 +145,12 @@ class Policy(RestrictingNodeTransformer):
             self._bound.add(name)
 
     def _call(self, guard: str, arguments: Iterable[ast.expr], node: Any) -> ast.Call:
-        made = ast.Call(func=ast.Name(guard, ast.Load()), args=list(arguments), keywords=[])
+        given = list(arguments)
+        for one in given:
+            if isinstance(one, ast.Starred):
+                # Python refuses it in these places, but in a call it would be other arguments.
+                self.error(node, "expected * only in a call, a list, a tuple or a set")
+        made = ast.Call(func=ast.Name(guard, ast.Load()), args=given, keywords=[])
         copy_locations(made, node)
         return made
 
