@@ -25,7 +25,6 @@ them is on the path of every request.)
 from __future__ import annotations
 
 import select
-import socket
 import sys
 import time
 from collections import deque
