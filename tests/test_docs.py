@@ -60,6 +60,7 @@ LEFT_OUT = (
     ("starting.md", "python3 -m venv", "tests/test_package.py installs it"),
     ("starting.md", "/opt/slardar", "tests/test_package.py installs it"),
     ("starting.md", "twistd --nodaemon", "it takes the ports of the page"),
+    ("stores.md", "twistd", "tests/test_migrating.py starts one with Consul"),
     ("stores.md", "curl", "Consul must be away: tests/integration/test_store_away.py"),
     ("tracing.md", "pip install", "the tests install it with everything else"),
 )
