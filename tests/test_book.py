@@ -521,3 +521,48 @@ def test_scripts_have_their_reason() -> None:
     for reason in (*SCRIPTS.values(), *FOREIGN.values()):
         for place in re.findall(r"tests/[\w/.]+", reason):
             assert (CHECKOUT / place).exists(), reason
+
+
+_SHOWN = "tests/integration/test_shown_lines.py"
+#: Texts of the pages: a page, what is in the text, and which test holds it, or why none does.
+TEXTS = (
+    ("access-log.md", '"time"', _SHOWN),
+    ("access-log.md", " - - [", _SHOWN),
+    ("access-log.md", "imtcp", "rsyslog's own configuration"),
+    ("architecture.md", " v\n", "pictures; tests/test_architecture.py looks for their files"),
+    ("balancers.md", "cost = ", "a formula"),
+    ("balancers.md", "score = ", "a formula"),
+    ("control.md", "version 7: ", _SHOWN),
+    ("control.md", "refused with 403: ", _SHOWN),
+    ("health.md", "is out of service", _SHOWN),
+    ("history.md", '"file"', _SHOWN),
+    ("hooks-python.md", "KeyError", "tests/hooks/python/test_page.py"),
+    ("http.md", "502 for", f"{_SHOWN}; tests/dataplane/test_failurelog.py has the second line"),
+    ("http.md", '{"status": 502', "tests/test_docs.py: troubleshooting.md has it, too"),
+    ("http.md", "X-Forwarded-For: ", "tests/http1/test_forwarded.py"),
+    ("http.md", "Forwarded: for=", "tests/http1/test_forwarded.py"),
+    ("normal.md", "", "tests/integration/test_normal.py"),
+    ("running.md", '"age"', "tests/integration/test_upgrade.py"),
+    ("running.md", "not upgraded: ", "tests/integration/test_upgrade.py"),
+    ("running.md", '"level"', _SHOWN),
+    ("store.md", ": damaged (", "SQLite's words; tests/stores/test_sqlite_file.py has some"),
+    ("stores.md", "stored and left out: ", "tests/control/test_watched_store.py"),
+    ("tls.md", '"issuer"', "tests/control/test_certificate_calls.py"),
+)
+
+
+def test_texts_have_their_test() -> None:
+    """Each text is of the table once, each entry has its text, and the tests are there."""
+    found = {
+        (page.name, block.text)
+        for page in EVERY_PAGE
+        for block in fences(page.read_text("utf-8"))
+        if block.kind == "text"
+    }
+    for name, text in found:
+        entries = [one for one in TEXTS if one[0] == name and one[1] in text]
+        assert len(entries) == 1, (name, text, entries)
+    for name, part, reason in TEXTS:
+        assert any(name == page and part in text for page, text in found), (name, part)
+        for file in re.findall(r"tests/\S+\.py", reason):
+            assert (CHECKOUT / file).is_file(), reason
