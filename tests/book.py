@@ -101,7 +101,7 @@ def commands(text: str) -> Iterator[Command]:
                 words = shlex.split(command.replace("\\\n", " "), comments=True)
             except ValueError:
                 continue
-            if not command.endswith("\\\n"):
+            if not command.endswith(("\\\n", "|\n")):
                 yield Command(words, "".join(lines[count:]).strip(), command)
                 break
         else:

@@ -48,7 +48,7 @@ FOREIGN = {
     "dpkg": "Debian's own; make test-deb runs it",
     "etcdctl": "etcd's own; tests/stores/etcd_server.py makes a role over the API",
     "grep": "every Unix has it",
-    "jq": "a program of the reader's; tests/test_docs.py runs what it can",
+    "jq": "its own; tests/test_docs.py runs what it can",
     "kubectl": "Kubernetes' own; the tests have a stand-in for its API only",
     "openssl": "a program of the reader's",
     "printf": "every Unix has it",
@@ -503,7 +503,6 @@ SCRIPTS = {
     "docs/soak.md": "they take an hour; tests/integration/test_soak.py runs parts for seconds",
     "docs/store.md": "the file is the reader's; test_commands_about_the_file has another",
     "docs/stores.md": "the stores are the reader's; tests/stores writes to real ones",
-    "docs/tls.md": "the files are the reader's; tests/integration/test_certificates.py has others",
     "examples/fleet/README.md": "tests/integration/test_fleet.py runs it",
     "examples/monitoring/README.md": "tests/integration/test_metrics.py checks the rules",
 }
@@ -547,7 +546,6 @@ TEXTS = (
     ("running.md", '"level"', _SHOWN),
     ("store.md", ": damaged (", "SQLite's words; tests/stores/test_sqlite_file.py has some"),
     ("stores.md", "stored and left out: ", "tests/control/test_watched_store.py"),
-    ("tls.md", '"issuer"', "tests/control/test_certificate_calls.py"),
 )
 
 

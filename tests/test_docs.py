@@ -38,6 +38,7 @@ from slardar.stores.written import encode
 from slardar.testing.expectations import read_expectations
 from slardar.testing.stores import change_of
 from tests.book import DOCS, PAGES, Command, blocks, commands, simple_commands
+from tests.certificates import Authority
 from tests.fake_plugins import FakePlugins
 from tests.integration.programs import CHECKOUT, Backends, Program, Slardar, free_port
 
@@ -287,6 +288,8 @@ def test_commands_print_what_is_shown(page: Path, request: pytest.FixtureRequest
                 (demo.folder / name[1]).write_text(demo.localise(text))
     for file, given in GIVEN.get(page.name, {}).items():
         (demo.folder / file).write_text(given if isinstance(given, str) else given.read_text())
+    if page.name == "tls.md":
+        Authority(demo.folder).issue("a", ("a.example", "*.a.example"))
     for text in BEFORE.get(page.name, ()):
         assert demo.run(text)[0] < 400
     for command in shown(page):
