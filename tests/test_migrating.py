@@ -17,8 +17,8 @@ import pytest
 
 from tests.book import DOCS, commands
 from tests.consul_agent import ConsulAgent, consul_program
+from tests.demo import agrees
 from tests.integration.programs import CHECKOUT, PATIENCE, TWISTD, Backends, Slardar, curl
-from tests.test_docs import agrees
 
 pytestmark = pytest.mark.real
 
