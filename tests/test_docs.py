@@ -169,6 +169,13 @@ def test_comparison_can_fail() -> None:
     assert not agrees('{"a": 1}', '{"a": 1, "b": 2}')
 
 
+def test_calls_show_their_answer() -> None:
+    """A reader sees what comes, and a test compares it."""
+    for page in RUNNABLE:
+        for command in shown(page):
+            assert command.answer or not command.text.startswith("curl"), command.text
+
+
 def test_every_reason_is_needed() -> None:
     """Each entry of the table leaves something out, and the tests that it names are there."""
     for _, _, reason in LEFT_OUT:
