@@ -1,4 +1,4 @@
-"""The programs on the pages about embedding and AMP run, and serve what the pages say."""
+"""The programs on the pages about embedding, AMP and upgrades run, and do what the pages say."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.book import DOCS, blocks
+from tests.book import DOCS, blocks, commands
 from tests.integration.conftest import Start
 from tests.integration.programs import Backends, Program, Slardar, curl, free_port
 from tests.integration.test_workers import until
+from tests.integration.upgrades import Upgraded
 
 pytestmark = pytest.mark.real
 
@@ -108,3 +109,23 @@ def test_amp_client_works(
     assert "10.0.0.1" in client.output
     (server,) = slardar.call("GET", "/upstream/www.example.com")[1]["servers"]
     assert server["state"] == "drain", json.dumps(server)
+
+
+def test_script_waits_for_an_upgrade(start: Start, tmp_path: Path) -> None:
+    """The one on the page about running ends when the new process serves."""
+    site = start(Upgraded(tmp_path, count=1)).ready()
+    old = site.current
+    (text,) = [text for text in blocks(DOCS / "running.md", "console") if "until curl" in text]
+    script = "".join(command.text for command in commands(text))
+    assert "127.0.0.1:1995" in script
+    ran = subprocess.run(
+        ["sh", "-c", script.replace(":1995", f":{site.control}")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert site.pid_in_file() != old
+    assert site.status()["generations"][0]["pid"] == site.pid_in_file()
