@@ -51,7 +51,7 @@ FOREIGN = {
     "dpkg": "Debian's own; make test-deb runs it",
     "etcdctl": "etcd's own; tests/stores/etcd_server.py makes a role over the API",
     "grep": "every Unix has it",
-    "jq": "its own; tests/test_docs.py runs what it can",
+    "jq": "jq's own; tests/test_docs.py runs what it can",
     "kubectl": "Kubernetes' own; the tests have a stand-in for its API only",
     "openssl": "a program of the reader's",
     "printf": "every Unix has it",

@@ -61,7 +61,7 @@ LEFT_OUT = (
     ("starting.md", "/opt/slardar", "tests/test_package.py installs it"),
     ("starting.md", "twistd --nodaemon", "it takes the ports of the page"),
     ("stores.md", "twistd", "tests/test_migrating.py starts one with Consul"),
-    ("stores.md", "curl", "Consul must be away: tests/integration/test_store_away.py"),
+    ("stores.md", "curl", "Consul is away in tests/integration/test_store_away.py"),
     ("tracing.md", "pip install", "the tests install it with everything else"),
 )
 
