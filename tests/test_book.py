@@ -213,11 +213,11 @@ TEXTS = (
     ("http.md", "X-Forwarded-For: ", "tests/http1/test_forwarded.py"),
     ("http.md", "Forwarded: for=", "tests/http1/test_forwarded.py"),
     ("normal.md", "", "tests/integration/test_normal.py"),
-    ("running.md", '"age"', "tests/integration/test_upgrade.py"),
-    ("running.md", "not upgraded: ", "tests/integration/test_upgrade.py"),
+    ("running.md", '"age"', "tests/integration/test_page_programs.py"),
+    ("running.md", "not upgraded: ", "tests/integration/test_page_programs.py"),
     ("running.md", '"level"', _SHOWN),
     ("store.md", ": damaged (", "SQLite's words; tests/stores/test_sqlite_file.py has some"),
-    ("stores.md", "stored and left out: ", "tests/control/test_watched_store.py"),
+    ("stores.md", "stored and left out: ", "tests/integration/test_store_away.py"),
 )
 
 

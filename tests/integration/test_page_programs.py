@@ -14,6 +14,7 @@ import pytest
 from tests.book import DOCS, blocks, commands
 from tests.integration.conftest import Start
 from tests.integration.programs import Backends, Program, Slardar, curl, free_port
+from tests.integration.test_normal import pattern
 from tests.integration.test_workers import until
 from tests.integration.upgrades import Upgraded
 
@@ -111,10 +112,18 @@ def test_amp_client_works(
     assert server["state"] == "drain", json.dumps(server)
 
 
-def test_script_waits_for_an_upgrade(start: Start, tmp_path: Path) -> None:
-    """The one on the page about running ends when the new process serves."""
-    site = start(Upgraded(tmp_path, count=1)).ready()
-    old = site.current
+def test_upgrades_go_as_shown(start: Start, tmp_path: Path) -> None:
+    """A wrong file ends an upgrade with the line on the page about running; the script there ends
+    when the new process serves."""
+    file = tmp_path / "slardar.yaml"
+    file.write_text("workers: 1\n")
+    site = start(Upgraded(tmp_path, "--config", "slardar.yaml", count=None)).ready()
+    (line,) = [text for text in blocks(DOCS / "running.md", "text") if "not upgraded" in text]
+    file.write_text("workers: -1\n")
+    site.usr2()
+    site.wait_for(f"{pattern(line)}$")
+
+    file.write_text("workers: 1\n")
     (text,) = [text for text in blocks(DOCS / "running.md", "console") if "until curl" in text]
     script = "".join(command.text for command in commands(text))
     assert "127.0.0.1:1995" in script
@@ -127,5 +136,7 @@ def test_script_waits_for_an_upgrade(start: Start, tmp_path: Path) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert site.pid_in_file() != old
-    assert site.status()["generations"][0]["pid"] == site.pid_in_file()
+    new = site.status()["generations"][0]
+    assert site.current != new["pid"] == site.pid_in_file()
+    (shown,) = [text for text in blocks(DOCS / "running.md", "text") if '"age"' in text]
+    assert [list(json.loads(one)) for one in shown.splitlines()] == [list(new)] * 2
