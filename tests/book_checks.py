@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import getopt
 import importlib
+import importlib.metadata
 import re
-import runpy
 import shlex
 import signal
 import typing
@@ -21,7 +21,6 @@ from typing import Any
 import click
 import msgspec
 import pytest
-import setuptools
 from twisted.python import usage
 from twisted.scripts import twistd
 
@@ -200,12 +199,7 @@ def check_python(words: Sequence[str]) -> None:
 
 def extras() -> set[str]:
     """The optional extras of the package."""
-    with pytest.MonkeyPatch.context() as patch:
-        kept: dict[str, Any] = {}
-        patch.chdir(CHECKOUT)
-        patch.setattr(setuptools, "setup", lambda **words: kept.update(words))
-        runpy.run_path("setup.py")
-    return set(kept["extras_require"])
+    return set(importlib.metadata.metadata("txslardar").get_all("Provides-Extra") or ())
 
 
 def check_pip(words: Sequence[str]) -> None:
