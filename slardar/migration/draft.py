@@ -90,19 +90,21 @@ class Draft:
         known: Mapping[str, str],
         own: frozenset[str],
         blocks: frozenset[str],
+        unknown: str = "slardar has nothing of this kind",
     ) -> None:
         """List every statement that nobody has looked after.
 
-        ``own`` are those without a meaning here.  ``known`` has the reason, by name.  Of
-        ``blocks`` that are done, the statements within are looked at one by one.
+        ``own`` are those without a meaning here.  ``known`` has the reason, by name, and
+        ``unknown`` is the reason for others.  Of ``blocks`` that are done, the statements within
+        are looked at one by one.
         """
         for one in statements:
             if one.done and one.block is not None and one.name in blocks:
-                self.sweep(one.block, known, own, blocks)
+                self.sweep(one.block, known, own, blocks, unknown)
             elif not one.done and one.name in own:
                 one.cover()
             elif not one.done:
-                self.leave(one, known.get(one.name, "slardar has nothing of this kind"))
+                self.leave(one, known.get(one.name, unknown))
 
     # Values.
 
@@ -166,8 +168,8 @@ class Draft:
     def add_route(self, statement: Statement, upstream: str, **keys: str | None) -> bool:
         """Add a route; what cannot be one is listed.
 
-        If it is one to nowhere, all requests that come so far go nowhere, as nobody can say which
-        of them it is for.
+        If its expression cannot be read, all requests that come so far go nowhere, as nobody can
+        say which of them it is for.
         """
         route = {key: value for key, value in keys.items() if value is not None}
         route["upstream"] = upstream
@@ -175,10 +177,10 @@ class Draft:
             parse_routes([route], "route")
         except ConfigError as error:
             self.tell_left(statement, statement.text, "; ".join(error.problems))
-            if upstream != NOWHERE or "path_regex" not in route:
+            if "path_regex" not in route:
                 return False
             del route["path_regex"]
-            route["path"] = "/"
+            route |= {"path": "/", "upstream": NOWHERE}
             self.differ(
                 statement, statement.text, "all requests that no route before it takes get 502"
             )

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from slardar.migration.draft import NOWHERE, Draft
 from slardar.migration.listeners import Socket, endpoints
 from slardar.migration.nginx_file import read_nginx
+from slardar.migration.nginx_guards import guard_of
 from slardar.migration.nginx_listeners import socket_of
 from slardar.migration.nginx_locations import MODIFIERS, Location, rules_of
 from slardar.migration.nginx_tls import NginxTls
@@ -37,20 +38,6 @@ _HTTPS = re.compile(r"https://(\$host|\$http_host|\$server_name)\$request_uri")
 _CONTENT = (
     *("fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass"),
     *("stub_status", "try_files", "alias", "root", "content_by_lua_block", "internal"),
-)
-#: What may keep a request from the servers or change its path, in a location or around it.  Without
-#: it the requests would do what they are not allowed to do, so they are not passed on.
-_CHANGES = re.compile(
-    "if|rewrite|limit_except|js_access|modsecurity|(server_rewrite|rewrite|access)_by_lua.*"
-)
-_GUARDS = (
-    "auth_basic",
-    "auth_digest",
-    "auth_gss",
-    "auth_jwt",
-    "auth_ldap",
-    "auth_pam",
-    "auth_request",
 )
 _REPLY = "a hook can answer: request.respond or request.redirect (docs/hooks-python.md)"
 
@@ -84,7 +71,8 @@ class _Import:
         draft = self._draft
         http = [one.take() for one in self._statements if one.name == "http"]
         inside = [*self._statements, *(one for block in http for one in block.block or ())]
-        scope = Scope(inside)
+        # A file without ``http`` stands within it elsewhere.
+        scope = Scope(inside[len(self._statements) :] if http else inside)
         for one in inside:
             if one.name == "upstream":
                 self._upstreams.read(one)
@@ -94,7 +82,7 @@ class _Import:
         for server in servers:
             self._server(server, Scope(server.block or (), scope))
         self._upstreams.leave_unused()
-        self._settings(scope, servers)
+        self._settings(Scope(inside), servers)
         self._tls.write(servers, self._scopes, list(self._sockets.values()), self._hosts)
         self._redirect(servers)
         self._routes(servers)
@@ -165,7 +153,7 @@ class _Import:
             return
         for block in blocks:
             if not block.done:
-                self._location(block, scope, locations, "")
+                self._location(block, scope, locations)
         if locations and not any(
             one.pattern == "/" and "~" not in one.modifier for one in locations
         ):
@@ -183,7 +171,7 @@ class _Import:
             target,
         )
 
-    def _location(self, block: Statement, outer: Scope, found: list[Location], within: str) -> None:
+    def _location(self, block: Statement, outer: Scope, found: list[Location]) -> None:
         """Read a location, and those in it."""
         draft = self._draft
         modifier, pattern = block.args if len(block.args) == 2 else ("", block.args[0])
@@ -196,20 +184,25 @@ class _Import:
         if pattern.startswith("@") or modifier not in ("", *MODIFIERS):
             draft.leave(block, "named locations are for nginx's internal redirects")
             return
-        if within and modifier in ("~", "~*"):
-            draft.leave(block, "expressions count for the whole server: write the route by hand")
-            return
         if modifier not in ("~", "~*") and not pattern.startswith("/"):
             draft.leave(block, "no path begins so")
             return
         block.take()
         scope = Scope(block.block or (), outer)
-        upstream = self._upstream_of(block, scope, modifier, pattern)
-        found.append(Location(modifier, pattern, upstream or NOWHERE, block))
+        inner: list[Location] = []
+        blocks = list(block.named("location"))
+        if blocks and modifier in ("~", "~*"):
+            # Whatever they keep back is kept back with all that is around them.
+            for one in blocks:
+                draft.leave(one, "locations in an expression: write the route by hand")
+            upstream = None
+        else:
+            for one in blocks:
+                self._location(one, scope, inner)
+            upstream = self._upstream_of(block, scope, modifier, pattern)
+        found.append(Location(modifier, pattern, upstream or NOWHERE, block, tuple(inner)))
         for one in block.named("client_max_body_size", *_SECONDS):
             self._for_all(one)
-        for one in block.named("location"):
-            self._location(one, scope, found, pattern)
         if upstream is None:
             draft.leave(block, f"requests for it get 502: {self._reason(block, scope)}")
         elif modifier in ("", "^~") and len(pattern) > 1 and pattern.endswith("/"):
@@ -225,7 +218,7 @@ class _Import:
         if not passes or any(True for _ in block.named("return", "internal")):
             return None
         target = target_of(passes[-1].args[0])
-        if target is None or self._guard(scope) is not None:
+        if target is None or guard_of(scope) is not None:
             return None
         # A URI part that is the location's own prefix changes nothing.
         if target.path and (modifier in ("~", "~*") or target.path != pattern):
@@ -235,24 +228,8 @@ class _Import:
             passes[-1].take()
         return name
 
-    def _guard(self, scope: Scope | None) -> Statement | None:
-        """A statement that may keep requests of a location from its servers, or change them."""
-        if scope is None:
-            return None
-        rules = scope.peek("allow", "deny")
-        found = [one for one in rules if one.name == "deny"]
-        for name in _GUARDS:
-            found += [one for one in scope.peek(name) if one.args[:1] != ["off"]]
-        around: Scope | None = scope
-        while around is not None:
-            found += [
-                one for one in around.statements if _CHANGES.fullmatch(one.name) and not one.done
-            ]
-            around = around.outer
-        return found[0] if found else None
-
     def _reason(self, block: Statement, scope: Scope) -> str:
-        guard = self._guard(scope)
+        guard = guard_of(scope)
         if any(True for _ in block.named("return")):
             return _REPLY
         for one in block.block or ():
@@ -461,10 +438,7 @@ class _Import:
 
     def _same(self, one: Statement, other: Statement) -> bool:
         """Whether two servers have the same routes."""
-        parts = [
-            [(at.modifier, at.pattern, at.upstream) for at in self._locations[id(server)]]
-            for server in (one, other)
-        ]
+        parts = [[at.shape for at in self._locations[id(server)]] for server in (one, other)]
         return parts[0] == parts[1]
 
     def _routes_of(self, server: Statement, host: str | None) -> None:

@@ -2,30 +2,49 @@
 
 nginx looks for ``=`` first, then for the longest prefix; unless that is a ``^~``, the first regular
 expression that is found wins over it.  Of routes, the first one that matches wins.
+
+nginx compares what a path means, and routes compare what clients write: :data:`REWRITTEN` and
+:func:`spelled` are for the difference.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
 from slardar.migration.statement import Statement
 
-__all__ = ["Location", "Rule", "rules_of"]
+__all__ = ["MODIFIERS", "REWRITTEN", "Location", "Rule", "rules_of", "spelled"]
 
 #: The modifiers of locations.
 MODIFIERS = ("=", "^~", "~", "~*")
+#: Characters that clients have no reason to escape (RFC 3986, 2.3), and the slash.
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
+#: Paths that nginx makes others of before it compares them, though no client has to write them so:
+#: with ``//``, ``/./``, ``/../``, or an escape of a character of :data:`_PLAIN`.
+REWRITTEN = r"//|/\.{1,2}(?:/|$)|%(?:2[D-Fd-f]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])"
 
 
 class Location(Struct, frozen=True):
-    """A location, and the upstream to which it leads."""
+    """A location, the upstream to which it leads, and the locations in it."""
 
     modifier: str
     pattern: str
     upstream: str
     statement: Statement
+    inner: tuple[Location, ...] = ()
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """The same for locations that do the same."""
+        return self.modifier, self.pattern, self.upstream, tuple(one.shape for one in self.inner)
+
+    @property
+    def is_expression(self) -> bool:
+        """Whether the pattern is a regular expression."""
+        return self.modifier[:1] == "~"
 
 
 class Rule(Struct, frozen=True):
@@ -39,22 +58,48 @@ class Rule(Struct, frozen=True):
 
 def rules_of(locations: Sequence[Location]) -> list[Rule]:
     """The rules for the locations of one server, in their order."""
+    flat = list(_all(locations))
+    if len(flat) == len(locations) or _is_plain(locations, flat):
+        return _flat(flat)
+    return list(_nested(locations, (), None))
+
+
+def _all(locations: Sequence[Location]) -> Iterator[Location]:
+    for one in locations:
+        yield one
+        yield from _all(one.inner)
+
+
+def _is_plain(locations: Sequence[Location], flat: Sequence[Location]) -> bool:
+    """Whether locations in others do what they would do beside them."""
+    for level in [locations, *(one.inner for one in flat)]:
+        for one in level:
+            same = any(other.pattern == one.pattern for other in one.inner)
+            if (
+                one.is_expression
+                or same
+                or (one.inner and any(_is_within(at, one) for at in level))
+            ):
+                return False
+    return True
+
+
+def _flat(locations: Sequence[Location]) -> list[Rule]:
     exact = [one for one in locations if one.modifier == "="]
-    searched = [one for one in locations if one.modifier in ("~", "~*")]
-    prefixes = [one for one in locations if one.modifier in ("", "^~")]
-    prefixes.sort(key=lambda one: -len(one.pattern))
-    rules = [_regex(one, f"^{re.escape(one.pattern)}$") for one in exact]
+    searched = [one for one in locations if one.is_expression]
+    prefixes = _longest_first(locations)
+    rules = [_regex(one, f"^{spelled(one.pattern)}$") for one in exact]
     if searched:
         # These come before the expressions, but not for paths that a longer prefix without ^~ has.
         for one in prefixes:
             if one.modifier == "^~":
                 longer = [
-                    re.escape(other.pattern[len(one.pattern) :])
+                    spelled(other.pattern[len(one.pattern) :])
                     for other in prefixes
                     if other.modifier == "" and _is_within(other, one)
                 ]
                 if longer:
-                    rules.append(_regex(one, f"^{re.escape(one.pattern)}(?!{'|'.join(longer)})"))
+                    rules.append(_regex(one, f"^{spelled(one.pattern)}(?!{'|'.join(longer)})"))
                 else:
                     rules.append(_prefix(one))
         rules += [_regex(one, _expression(one)) for one in searched]
@@ -62,8 +107,58 @@ def rules_of(locations: Sequence[Location]) -> list[Rule]:
     return rules + [_prefix(one) for one in prefixes]
 
 
+def _nested(
+    level: Sequence[Location], outer: Sequence[Location], around: Location | None
+) -> Iterator[Rule]:
+    """The rules of a level of locations, for the paths of the prefix ``around``.
+
+    The longest prefixes come first, and each is followed through to its end: the locations in it,
+    the expressions in it, those beside it and further ``outer``, and what it does itself.
+    """
+    ahead = "" if around is None else f"(?={spelled(around.pattern)})"
+    for one in level:
+        if one.modifier == "=":
+            yield _regex(one, f"^{ahead}{spelled(one.pattern)}$")
+    searched = [one for one in level if one.is_expression]
+    for one in _longest_first(level):
+        yield from _nested(one.inner, [*([] if one.modifier == "^~" else searched), *outer], one)
+    for one in [*searched, *outer]:
+        text = _expression(one)
+        yield _regex(one, f"^{ahead}(?=.*?(?:{text}))" if ahead else text)
+    if around is not None:
+        yield _prefix(around)
+
+
+def _longest_first(locations: Sequence[Location]) -> list[Location]:
+    found = [one for one in locations if one.modifier in ("", "^~")]
+    return sorted(found, key=lambda one: -len(one.pattern))
+
+
 def _is_within(inner: Location, outer: Location) -> bool:
     return len(inner.pattern) > len(outer.pattern) and inner.pattern.startswith(outer.pattern)
+
+
+def spelled(text: str) -> str:
+    """A regular expression for what clients write who mean the path ``text``.
+
+    They have to escape some characters, may escape others, and never escape the rest.
+    """
+    found = ""
+    for byte in text.encode("utf-8", "surrogateescape"):
+        one = chr(byte)
+        if one in _PLAIN:
+            found += re.escape(one)
+        elif "!" <= one <= "~" and one not in "%?#":
+            found += f"(?:{re.escape(one)}|{escaped(byte)})"
+        else:
+            found += escaped(byte)
+    return found
+
+
+def escaped(byte: int) -> str:
+    """A regular expression for the escape of a byte, whose digits may be small or large."""
+    digits = (f"[{one}{one.lower()}]" if one.isalpha() else one for one in f"{byte:02X}")
+    return f"%{''.join(digits)}"
 
 
 def _expression(location: Location) -> str:
@@ -77,4 +172,6 @@ def _regex(location: Location, text: str) -> Rule:
 
 
 def _prefix(location: Location) -> Rule:
+    if not _PLAIN.issuperset(location.pattern):
+        return _regex(location, f"^{spelled(location.pattern)}")
     return Rule(location.upstream, location.statement, path=location.pattern)

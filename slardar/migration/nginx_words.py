@@ -150,8 +150,9 @@ INSTEAD = {
     **dict.fromkeys(("proxy_cookie_path", "proxy_cookie_flags", "error_page"), _REPLY),
     **dict.fromkeys(("proxy_intercept_errors", "sub_filter", "add_trailer"), _REPLY),
     **dict.fromkeys(("root", "alias", "index", "try_files", "autoindex"), _FILES),
-    **dict.fromkeys(("limit_req", "limit_req_zone", "limit_req_status", "limit_rate"), _LIMIT),
-    **dict.fromkeys(("limit_conn", "limit_conn_zone", "limit_conn_status"), _LIMIT),
+    **dict.fromkeys(("limit_req", "limit_conn"), f"requests for it get 502: {_LIMIT}"),
+    **dict.fromkeys(("limit_req_zone", "limit_req_status", "limit_rate"), _LIMIT),
+    **dict.fromkeys(("limit_conn_zone", "limit_conn_status"), _LIMIT),
     **dict.fromkeys(("gzip", "gzip_types", "gzip_vary", "gzip_proxied", "gunzip"), _COMPRESS),
     **dict.fromkeys(
         ("gzip_comp_level", "gzip_min_length", "gzip_static", "gzip_buffers"), _COMPRESS

@@ -83,7 +83,6 @@ def test_conditions(made: Any, rules: str, routes: list[dict[str, str]]) -> None
         "if { hdr(host) a.test } { hdr(host) b.test }",
         "if unknown",
         "if { path_beg a }",
-        "if { path_reg ( }",
         "if { hdr(host),map(x) a }",
         "if { method GET }",
         "if { path }",

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from slardar.errors import ConfigError
-from slardar.migration.draft import Draft
+from slardar.migration.draft import NOWHERE, Draft
 from slardar.migration.nginx import import_nginx
+from slardar.model.parse import parse_routes
 
 
 class Made:
@@ -39,6 +40,12 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def server(inside: str, upstream: str = "server 10.0.0.1;") -> str:
     """A file with one server, whose text this is, and one upstream, ``up``."""
     return f"upstream up {{ {upstream} }}\nserver {{ server_name a.test;\n{inside}\n}}"
+
+
+def chosen(found: Made, host: str, path: str) -> str | None:
+    """The upstream to which the routes send a request."""
+    routes = parse_routes(found.routes, "routes")
+    return next((one.upstream for one in routes if one.matcher()(host, path)), None)
 
 
 PASS = "location / { proxy_set_header Host $host; proxy_pass http://up; }"
@@ -194,20 +201,69 @@ def test_value_that_is_none(made: Any, line: str) -> None:
 
 
 def test_expression_that_python_cannot_read(made: Any) -> None:
-    """A location that is open is left out; one that guards requests closes what comes after it."""
-    found = made(server(f"location ~ \\h {{ proxy_pass http://up; }}\n{PASS}"))
-    assert [route for route in found.routes if "host" in route] == [
-        {"host": "a.test", "path": "/", "upstream": "up"}
-    ]
-    assert "nginx.conf:3: location ~ \\h: route[0].path_regex: expected a regular" in found.left
+    """Nobody can say which requests it is for, so it closes what comes after it."""
+    for inside in ("proxy_pass http://up;", "deny all;"):
+        found = made(
+            server(
+                f"location = /x {{ proxy_pass http://up; }}\nlocation ~ \\h {{ {inside} }}\n{PASS}"
+            )
+        )
+        assert [(route.get("path"), route["upstream"]) for route in found.routes[:2]] == [
+            (None, "up"),
+            ("/", "not-taken-over"),
+        ]
+        assert "nginx.conf:4: location ~ \\h: route[0].path_regex: expected a regular" in found.left
+        assert "nginx.conf:4: location ~ \\h: all requests that no route before it" in found.differs
+
+
+@pytest.mark.parametrize(
+    ("inside", "path", "upstream"),
+    [
+        # Of what is in a location, the expressions come first.
+        ("location / { P location ~ /\\.git { deny all; } }", "/.git/config", NOWHERE),
+        ("location / { P location ~ /\\.git { deny all; } }", "/a", "up"),
+        ("location /x/ { P location ~ y { return 403; } } location / { P }", "/x/y", NOWHERE),
+        ("location /x/ { P location ~ y { return 403; } } location / { P }", "/y", "up"),
+        ("location ^~ /x { P location ~ y { internal; } } location / { P }", "/xy", NOWHERE),
+        ("location /x { P location /x/y { location ~* Z { } } P } location / { P }", "/x", "up"),
+        ("location /x { P location /x/y { location ~* Z { } P } }", "/x/y/z", NOWHERE),
+        # Of an expression with others in it, nothing is passed on.
+        ("location ~ ^/x { P location ~ y { deny all; } } location / { P }", "/x", NOWHERE),
+    ],
+)
+def test_location_in_another(made: Any, inside: str, path: str, upstream: str) -> None:
+    """Guards in it keep back what they kept back before, and it alone."""
+    found = made(server(inside.replace(" P ", " proxy_pass http://up; ")))
+    assert chosen(found, "a.test", path) == upstream
+
+
+@pytest.mark.parametrize("where", ["http", "server", "location"])
+@pytest.mark.parametrize(
+    ("line", "is_open"),
+    [
+        # Nobody knows them, or they are guards.
+        *((line, False) for line in ("auth_oidc on", "testcookie on", "limit_req zone=a")),
+        *((line, False) for line in ("limit_conn a 1", "ssl_crl a.pem", "access_by_lua_file a")),
+        *((line, False) for line in ("modsecurity on", "proxy_method GET", "deny 10.0.0.1")),
+        *((line, False) for line in ("auth_jwt a token=$b", "allow 10.0.0.1; deny all")),
+        # These are listed and keep nothing back, or mean nothing here.
+        *((line, True) for line in ("testcookie off", "gzip on", "add_header A b", "set $a b")),
+        *((line, True) for line in ("limit_req_status 429", "brotli_types a", "sendfile on")),
+        *((line, True) for line in ("allow all", "valid_referers none", "log_by_lua_file a")),
+        *((line, True) for line in ("fastcgi_read_timeout 1s", "proxy_cache_lock on")),
+    ],
+)
+def test_whatever_is_not_known_closes(made: Any, where: str, line: str, is_open: bool) -> None:
+    """Wherever it stands: its requests go nowhere."""
+    at = {"http": "", "server": "", "location": "", where: f"{line};"}
     found = made(
-        server(f"location = /x {{ proxy_pass http://up; }}\nlocation ~ \\h {{ deny all; }}\n{PASS}")
+        f"events {{ odd 1; }}\nodd 2;\nhttp {{ {at['http']} upstream up {{"
+        f" server 10.0.0.1; odd 3; }} server {{ server_name a.test; {at['server']}"
+        f" location / {{ {at['location']} proxy_pass http://up; }} }} }}"
     )
-    assert [(route.get("path"), route["upstream"]) for route in found.routes[:2]] == [
-        (None, "up"),
-        ("/", "not-taken-over"),
-    ]
-    assert "nginx.conf:4: location ~ \\h: all requests that no route before it" in found.differs
+    assert chosen(found, "a.test", "/x") == ("up" if is_open else NOWHERE)
+    means_nothing = line in ("sendfile on", "testcookie off", "allow all")
+    assert means_nothing or line.rpartition("; ")[2] in found.left
 
 
 def test_uri_part_that_changes_nothing(made: Any) -> None:
