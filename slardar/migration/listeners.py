@@ -30,6 +30,12 @@ class Socket:
         return self.family, self.host, self.port
 
     @property
+    def listen(self) -> str:
+        """The address as people write it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix:{self.host}" if self.family == "unix" else f"{host or '*'}:{self.port}"
+
+    @property
     def endpoint(self) -> str:
         """The endpoint string of slardar."""
         kind = self.family.replace("tcp", "tls") if self.ssl else self.family

@@ -11,7 +11,9 @@ from slardar.migration.listeners import Socket, endpoints
 from slardar.migration.nginx_file import read_nginx
 from slardar.migration.nginx_guards import guard_of
 from slardar.migration.nginx_listeners import socket_of
-from slardar.migration.nginx_locations import MODIFIERS, Location, rules_of
+from slardar.migration.nginx_locations import MODIFIERS, Location
+from slardar.migration.nginx_routes import add_routes, redirect
+from slardar.migration.nginx_sites import Site, close_sites
 from slardar.migration.nginx_tls import NginxTls
 from slardar.migration.nginx_upstreams import NginxUpstreams, target_of
 from slardar.migration.nginx_words import BLOCKS, INSTEAD, OFF, OWN
@@ -58,11 +60,7 @@ class _Import:
         self._upstreams = NginxUpstreams(self._draft, folder)
         self._tls = NginxTls(self._draft, folder)
         self._sockets: dict[tuple[str, str, int], Socket] = {}
-        #: The locations of each server, and the names that lead to it, by ``id``.
-        self._locations: dict[int, list[Location]] = {}
-        self._hosts: dict[int, list[tuple[str, Statement]]] = {}
-        self._scopes: dict[int, Scope] = {}
-        self._redirects: set[int] = set()
+        self._sites: list[Site] = []
         #: What only sends clients to https, and the ``return`` in it (certbot writes an ``if``).
         self._to_https: list[tuple[Statement, Statement]] = []
 
@@ -78,14 +76,18 @@ class _Import:
                 self._upstreams.read(one)
         servers = [one.take() for one in inside if one.name == "server" and one.block is not None]
         for server in servers:
-            self._listen(server)
-        for server in servers:
-            self._server(server, Scope(server.block or (), scope))
+            site = Site(server, Scope(server.block or (), scope))
+            self._sites.append(site)
+            self._listen(site)
+        for site in self._sites:
+            self._server(site)
         self._upstreams.leave_unused()
-        self._settings(Scope(inside), servers)
-        self._tls.write(servers, self._scopes, list(self._sockets.values()), self._hosts)
-        self._redirect(servers)
-        self._routes(servers)
+        sockets = list(self._sockets.values())
+        self._settings(Scope(inside), scope)
+        self._tls.write(self._sites, sockets)
+        redirects = redirect(draft, self._sites, self._to_https)
+        close_sites(draft, self._sites, sockets, redirects)
+        add_routes(draft, self._sites, sockets)
         draft.settle()
         for one in _all(self._statements):
             if one.name in OFF and one.args == ["off"]:
@@ -95,7 +97,8 @@ class _Import:
 
     # Listeners.
 
-    def _listen(self, server: Statement) -> None:
+    def _listen(self, site: Site) -> None:
+        server = site.statement
         found = list(server.named("listen"))
         for one in found or [Statement("listen", ["80"], server.file, server.line)]:
             one.take()
@@ -108,67 +111,71 @@ class _Import:
             kept = self._sockets.setdefault(socket.key, socket)
             kept.ssl |= socket.ssl or any(word.args == ["on"] for word in server.named("ssl"))
             kept.proxied |= socket.proxied
-            if server not in kept.servers:
+            if kept not in site.sockets:
+                site.sockets.append(kept)
                 kept.servers.append(server)
             if "default_server" in known:
                 kept.default = server
         for one in server.named("ssl"):
             one.take()
 
-    def _sockets_of(self, server: Statement) -> list[Socket]:
-        return [one for one in self._sockets.values() if server in one.servers]
-
     # Servers and their locations.
 
-    def _server(self, server: Statement, scope: Scope) -> None:
-        self._scopes[id(server)] = scope
-        self._hosts[id(server)] = list(self._names(server))
-        locations: list[Location] = []
-        self._locations[id(server)] = locations
+    def _server(self, site: Site) -> None:
+        draft, server = self._draft, site.statement
+        self._names(site)
         blocks = list(server.named("location"))
         answers = list(server.named("return"))
-        inner = [one for one in blocks if one.args in (["/"], ["^~", "/"])]
-        if not any(True for one in blocks for _ in one.named("proxy_pass")):
-            answers += [answer for one in inner for answer in one.named("return")]
-        sent = [(one, one) for one in answers[:1] if self._is_redirect(one)]
+        sent = [(one, one) for one in answers[:1] if self._is_redirect(site, one)]
         for one in server.named("if"):
             inside = one.block or []
             is_one = len(inside) == 1 and one.args[0] in ("$host", "$scheme", "$https")
-            if is_one and inside[0].name == "return" and self._is_redirect(inside[0]):
+            if is_one and inside[0].name == "return" and self._is_redirect(site, inside[0]):
                 sent.append((one.take(), inside[0]))
+        site.redirects = bool(sent and (answers or not blocks))
+        if not answers:
+            for block in blocks:
+                answer = next(block.named("return"), None)
+                if (
+                    block.args in (["/"], ["^~", "/"])
+                    and answer
+                    and self._is_redirect(site, answer)
+                ):
+                    # Its other locations come before this one, as for certbot's challenges.
+                    site.redirects = True
+                    block.take()
+                    sent.append((answer, answer))
         self._to_https += sent
         for one, _ in sent:
             one.cover()
-        if sent and (answers or not blocks):
-            # Whatever else it does is for nobody.
-            self._redirects.add(id(server))
-            for one in inner:
-                one.take()
         for one in answers:
             if not one.done:
-                self._draft.leave(one, f"requests for it get 502: {_REPLY}")
-        if any(one in (server.block or ()) for one in answers):
+                draft.leave(one, f"requests for it get 502: {_REPLY}")
+        if answers:
             for one in blocks:
-                self._draft.leave(one, "the server's return comes before it")
+                draft.leave(one, "the server's return comes before it")
             return
         for block in blocks:
             if not block.done:
-                self._location(block, scope, locations)
-        if locations and not any(
-            one.pattern == "/" and "~" not in one.modifier for one in locations
-        ):
-            self._draft.differ(
+                self._location(block, site.scope, site.locations)
+        if site.redirects:
+            return
+        if not site.locations:
+            draft.differ(server, server.text, "without a location all requests get 502")
+        elif not any(one.pattern == "/" and not one.is_expression for one in site.locations):
+            draft.differ(
                 server, server.text, "paths without a location get 502, and not a file or a 404"
             )
-        elif not locations and id(server) not in self._redirects:
-            self._draft.differ(server, server.text, "without a location all requests get 502")
 
-    def _is_redirect(self, answer: Statement) -> bool:
+    def _is_redirect(self, site: Site, answer: Statement) -> bool:
         """Whether a ``return`` only sends clients to https."""
         target = answer.args[-1]
+        if len(site.hosts) == 1:
+            # Its name is the only one that clients have asked for.
+            target = target.replace(f"https://{site.hosts[0][0]}$", "https://$host$")
         return _HTTPS.fullmatch(target) is not None and answer.args[0] in (
             *("301", "302", "303", "307", "308"),
-            target,
+            answer.args[-1],
         )
 
     def _location(self, block: Statement, outer: Scope, found: list[Location]) -> None:
@@ -230,6 +237,8 @@ class _Import:
 
     def _reason(self, block: Statement, scope: Scope) -> str:
         guard = guard_of(scope)
+        if "/.well-known/acme-challenge" in block.text:
+            return "tls.acme fetches certificates by itself (docs/tls.md)"
         if any(True for _ in block.named("return")):
             return _REPLY
         for one in block.block or ():
@@ -249,9 +258,9 @@ class _Import:
                 return f"{text}: there is no upstream for it"
         return "it passes no request on"
 
-    def _names(self, server: Statement) -> Iterable[tuple[str, Statement]]:
-        """The hosts of a server, as routes have them."""
-        for one in server.named("server_name"):
+    def _names(self, site: Site) -> None:
+        """Read the names of a server."""
+        for one in site.statement.named("server_name"):
             one.take()
             for name in one.args:
                 if name in ("_", ""):
@@ -260,8 +269,9 @@ class _Import:
                 host = name.lower().removesuffix(".")
                 names = [host[1:], f"*{host}"] if host.startswith(".") else [host]
                 if re.fullmatch(r"(\*\.)?[-_a-z0-9.]+", names[-1]) and "$" not in host:
-                    yield from ((requested_host(text), one) for text in names)
+                    site.hosts += [(requested_host(text), one) for text in names]
                 else:
+                    site.vague.append(name)
                     self._draft.tell_left(
                         one,
                         f"server_name {name}",
@@ -285,7 +295,7 @@ class _Import:
         else:
             draft.put_for_all(section, key, seconds, one)
 
-    def _settings(self, scope: Scope, servers: list[Statement]) -> None:
+    def _settings(self, scope: Scope, http: Scope) -> None:
         draft = self._draft
         sockets = list(self._sockets.values())
         if sockets:
@@ -325,12 +335,12 @@ class _Import:
             elif one.name == "map" and one.args == ["$http_upgrade", "$connection_upgrade"]:
                 # For WebSockets, which slardar passes on by itself.
                 one.cover()
-        for server in servers:
-            for one in server.named("client_max_body_size", *_SECONDS):
+        for site in self._sites:
+            for one in site.statement.named("client_max_body_size", *_SECONDS):
                 self._for_all(one)
-            for one in server.named("set_real_ip_from"):
+            for one in site.statement.named("set_real_ip_from"):
                 self._trust(one)
-        for each in [scope, *self._scopes.values()]:
+        for each in [http, *(site.scope for site in self._sites)]:
             self._real_ip(each)
         if not any(one.name == "client_max_body_size" for one in words):
             draft.put_for_all("limits", "body", _MEBIBYTE, None)
@@ -356,102 +366,6 @@ class _Import:
                     self._draft.leave(
                         one, "X-Forwarded-For and Forwarded are believed (docs/http.md)"
                     )
-
-    # Routes.
-
-    def _redirect(self, servers: list[Statement]) -> None:
-        """Put ``tls.redirect``, if whatever is not sent to https has no certificate."""
-        draft = self._draft
-        secure: set[str] = set()
-        plain: set[str] = set()
-        for server in servers:
-            hosts = {host for host, _ in self._hosts[id(server)]}
-            sockets = self._sockets_of(server)
-            if any(one.ssl for one in sockets):
-                secure |= hosts
-            if id(server) not in self._redirects and any(not one.ssl for one in sockets):
-                sends = any(one in (server.block or ()) for one, _ in self._to_https)
-                plain |= set() if sends else hosts
-        for one, answer in self._to_https:
-            if secure and not secure & plain:
-                one.cover()
-                draft.differ(
-                    one, answer.text, "tls.redirect: 308, for all names that have a certificate"
-                )
-                draft.put("tls", "redirect", True)
-            else:
-                draft.leave(
-                    one, "tls.redirect is for all names that have a certificate (docs/tls.md)"
-                )
-
-    def _routes(self, every: list[Statement]) -> None:
-        """The routes of all servers: exact names, then wildcards, then the default server."""
-        draft = self._draft
-        servers = [one for one in every if id(one) not in self._redirects]
-        chosen: dict[str, Statement] = {}
-        for server in servers:
-            for host, statement in self._hosts[id(server)]:
-                first = chosen.setdefault(host, server)
-                if first is not server and not self._same(first, server):
-                    draft.tell_left(
-                        statement,
-                        f"server_name {host}",
-                        f"the server at {first.place} has this name, and routes do not look at the"
-                        " port",
-                    )
-        for server in every:
-            # A name that is only sent to https is not for other servers.
-            for host, _ in self._hosts[id(server)]:
-                chosen.setdefault(host, server)
-        exact = [host for host in chosen if not host.startswith("*.")]
-        wild = sorted((host for host in chosen if host.startswith("*.")), key=lambda one: -len(one))
-        for host in [*exact, *wild]:
-            self._routes_of(chosen[host], host)
-        defaults: list[Statement] = []
-        for socket in self._sockets.values():
-            default = socket.default or socket.servers[0]
-            if id(default) not in self._redirects and default not in defaults:
-                defaults.append(default)
-        for one in defaults[1:]:
-            if not self._same(one, defaults[0]):
-                draft.differ(
-                    one,
-                    one.text,
-                    f"requests for unknown names go to the server at {defaults[0].place}, as routes"
-                    " do not look at the port",
-                )
-        if defaults:
-            self._routes_of(defaults[0], None)
-        parties = {
-            frozenset(id(one) for one in socket.servers) - self._redirects
-            for socket in self._sockets.values()
-        } - {frozenset()}
-        if len(parties) > 1:
-            draft.differ(every[0], "server", "slardar serves all names on all of its endpoints")
-        if any(route.get("path") != "/" for route in draft.routes):
-            first = next((one for one in servers if self._locations[id(one)]), every[0])
-            draft.differ(
-                first,
-                "location",
-                "paths are compared as they are sent: %XX, .. and // are not resolved before",
-            )
-
-    def _same(self, one: Statement, other: Statement) -> bool:
-        """Whether two servers have the same routes."""
-        parts = [[at.shape for at in self._locations[id(server)]] for server in (one, other)]
-        return parts[0] == parts[1]
-
-    def _routes_of(self, server: Statement, host: str | None) -> None:
-        draft = self._draft
-        ends = False
-        for rule in rules_of(self._locations[id(server)]):
-            draft.add_route(
-                rule.statement, rule.upstream, host=host, path=rule.path, path_regex=rule.path_regex
-            )
-            ends = ends or rule.path == "/"
-        if not ends and host is not None:
-            # Else its other requests would go where those for unknown names go.
-            draft.add_route(server, NOWHERE, host=host)
 
 
 def _all(statements: Iterable[Statement]) -> Iterable[Statement]:

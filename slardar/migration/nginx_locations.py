@@ -24,7 +24,7 @@ MODIFIERS = ("=", "^~", "~", "~*")
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 #: Paths that nginx makes others of before it compares them, though no client has to write them so:
 #: with ``//``, ``/./``, ``/../``, or an escape of a character of :data:`_PLAIN`.
-REWRITTEN = r"//|/\.{1,2}(?:/|$)|%(?:2[D-Fd-f]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])"
+REWRITTEN = r"//|/\.{1,2}(?:/|$)|%(?i:2[DEF]|3[0-9]|[46][1-9A-F]|[57][0-9A]|5F|7E)"
 
 
 class Location(Struct, frozen=True):

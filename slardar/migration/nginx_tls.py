@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from slardar.migration.draft import Draft
 from slardar.migration.listeners import Socket
+from slardar.migration.nginx_sites import Site
 from slardar.migration.statement import Scope, Statement
 
 __all__ = ["NginxTls"]
@@ -22,32 +23,44 @@ class NginxTls:
         self._draft = draft
         self._folder = folder
 
-    def write(
-        self,
-        servers: Sequence[Statement],
-        scopes: Mapping[int, Scope],
-        sockets: Sequence[Socket],
-        hosts: Mapping[int, Sequence[tuple[str, Statement]]],
-    ) -> None:
+    def write(self, sites: Sequence[Site], sockets: Sequence[Socket]) -> None:
         """Put what the servers say into the draft."""
         pairs: list[dict[str, Any]] = []
-        secure = [one for one in sockets if one.ssl]
-        for server in servers:
-            if any(server in one.servers for one in secure):
-                for pair in self._pairs(scopes[id(server)]):
-                    if pair not in pairs:
-                        pairs.append(pair)
-                self._policy(scopes[id(server)])
+        secure = [site for site in sites if site.is_secure]
+        for site in secure:
+            self._client(site)
+        first = secure[0].client if secure else {}
+        is_for_all = bool(first) and all(site.client == first for site in secure)
+        if is_for_all:
+            self._draft.put("tls", "client", first)
+        open_files: set[str] = set()
+        for site in secure:
+            found = self._pairs(site.scope)
+            if site.client and not is_for_all:
+                for pair in found:
+                    pair["client"] = site.client
+            else:
+                open_files |= {pair["cert"] for pair in found}
+            pairs += [pair for pair in found if pair not in pairs]
+            self._policy(site.scope)
+        for site in secure:
+            shared = [
+                pair
+                for pair in pairs
+                if pair.get("client") == site.client and pair["cert"] in open_files
+            ]
+            if site.client and shared:
+                site.close("its certificate is that of servers that ask clients for none")
+                pairs = [pair for pair in pairs if pair not in shared]
         if pairs:
             self._draft.put("tls", "certificates", pairs)
-        if secure:
-            self._default(secure[0], hosts)
+        if any(one.ssl for one in sockets):
+            self._default(next(one for one in sockets if one.ssl), sites)
 
     def _pairs(self, scope: Scope) -> list[dict[str, Any]]:
         certificates, keys = scope.peek("ssl_certificate"), scope.peek("ssl_certificate_key")
         for one in [*certificates[len(keys) :], *keys[len(certificates) :]]:
             self._draft.leave(one, "a certificate and its key belong together")
-        client = self._client(scope)
         pairs = []
         for one, key in zip(certificates, keys, strict=False):
             if any(word in text for text in (*one.args, *key.args) for word in ("$", "data:")):
@@ -55,21 +68,21 @@ class NginxTls:
                 self._draft.leave(key, "slardar reads files whose names are known (docs/tls.md)")
                 continue
             pair: dict[str, Any] = {"cert": self._path(one.take()), "key": self._path(key.take())}
-            if client:
-                pair["client"] = client
             pairs.append(pair)
         return pairs
 
-    def _client(self, scope: Scope) -> dict[str, Any]:
-        verify, ca = scope.last("ssl_verify_client"), scope.last("ssl_client_certificate")
+    def _client(self, site: Site) -> None:
+        verify, ca = (
+            site.scope.last(name) for name in ("ssl_verify_client", "ssl_client_certificate")
+        )
         if verify is None or verify.args[0] == "off":
-            return {}
-        if verify.args[0] not in _VERIFY or ca is None:
-            self._draft.leave(
-                verify, "verify is none, optional or require, with a ca (docs/tls.md)"
-            )
-            return {}
-        return {"verify": _VERIFY[verify.args[0]], "ca": self._path(ca)}
+            return
+        if verify.args[0] in _VERIFY and ca is not None:
+            site.client = {"verify": _VERIFY[verify.args[0]], "ca": self._path(ca)}
+            return
+        why = "verify is none, optional or require, with a ca (docs/tls.md)"
+        self._draft.leave(verify, why)
+        site.close(f"{verify.text}: {why}")
 
     def _policy(self, scope: Scope) -> None:
         draft = self._draft
@@ -91,11 +104,10 @@ class NginxTls:
             else:
                 draft.put("tls", "ciphers", ciphers.args[0])
 
-    def _default(
-        self, socket: Socket, hosts: Mapping[int, Sequence[tuple[str, Statement]]]
-    ) -> None:
+    def _default(self, socket: Socket, sites: Sequence[Site]) -> None:
         server = socket.default or socket.servers[0]
-        names = [host for host, _ in hosts[id(server)] if not host.startswith("*.")]
+        (site,) = (one for one in sites if one.statement is server)
+        names = [host for host, _ in site.hosts if not host.startswith("*.")]
         if names:
             self._draft.put("tls", "default", names[0])
         else:

@@ -11,6 +11,7 @@ import pytest
 from slardar.errors import ConfigError
 from slardar.migration.draft import NOWHERE, Draft
 from slardar.migration.nginx import import_nginx
+from slardar.migration.nginx_locations import REWRITTEN
 from slardar.model.parse import parse_routes
 
 
@@ -22,7 +23,10 @@ class Made:
         self.left = "\n".join(map(str, draft.left))
         self.differs = "\n".join(map(str, draft.differs))
         self.upstreams = self.plain["upstreams"]
-        self.routes = self.plain["routes"]
+        #: Without those for paths that nginx would rewrite first.
+        self.routes = [
+            route for route in self.plain["routes"] if route.get("path_regex") != REWRITTEN
+        ]
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def server(inside: str, upstream: str = "server 10.0.0.1;") -> str:
 
 def chosen(found: Made, host: str, path: str) -> str | None:
     """The upstream to which the routes send a request."""
-    routes = parse_routes(found.routes, "routes")
+    routes = parse_routes(found.plain["routes"], "routes")
     return next((one.upstream for one in routes if one.matcher()(host, path)), None)
 
 
@@ -287,9 +291,13 @@ def test_order_of_names(made: Any) -> None:
         {"host": "*.b.test", "path": "/", "upstream": "10.0.0.2"},
         {"host": "*.c.test", "path": "/", "upstream": "10.0.0.2"},
         {"host": "*.test", "path": "/", "upstream": "10.0.0.1"},
-        {"path": "/", "upstream": "10.0.0.3"},
+        {"path": "/", "upstream": "not-taken-over"},
     ]
     assert "nginx.conf:4: server_name ~^x: " in found.left
+    assert (
+        "nginx.conf:3: server: requests for names that no server has get 502: server_name ~^x at"
+        " nginx.conf:4 may be for them" in found.left
+    )
     assert "nginx.conf:4: server_name www.*: " in found.left
 
 
@@ -322,13 +330,8 @@ def test_tls_to_clients(made: Any) -> None:
     )
     folder = Path.cwd()
     assert found.plain["tls"] == {
-        "certificates": [
-            {
-                "cert": f"{folder}/a.pem",
-                "key": f"{folder}/a.key",
-                "client": {"verify": "require", "ca": f"{folder}/ca.pem"},
-            }
-        ],
+        "client": {"verify": "require", "ca": f"{folder}/ca.pem"},
+        "certificates": [{"cert": f"{folder}/a.pem", "key": f"{folder}/a.key"}],
         "min_version": "1.2",
         "default": "a.test",
         "redirect": True,
@@ -357,6 +360,130 @@ def test_redirect_that_others_do_not_have(made: Any) -> None:
     )
     assert "redirect" not in found.plain["tls"]
     assert "nginx.conf:1: return 301 " in found.left
+
+
+SECURE = "listen 443 ssl; ssl_certificate {0}.pem; ssl_certificate_key {0}.key; "
+OURS = "upstream up { server 10.0.0.1; } upstream other { server 10.0.0.2; }"
+VERIFY = "ssl_client_certificate ca.pem; ssl_verify_client on; "
+TO_HTTPS = "location / { return 301 https://$host$request_uri; }"
+
+
+def test_redirect_with_locations(made: Any) -> None:
+    """What certbot's users write: the challenge is answered, all else is sent to https."""
+    found = made(
+        f"{OURS} server {{ listen 80; server_name a.test; {TO_HTTPS}\n"
+        "location ^~ /.well-known/acme-challenge/ { proxy_pass http://other; } }\n"
+        f"server {{ server_name a.test; {SECURE.format('a')} {PASS} }}"
+    )
+    assert found.plain["tls"]["redirect"] is True
+    assert found.plain["listen"] == ["tcp:80", "tls:443"]
+    assert chosen(found, "a.test", "/.well-known/acme-challenge/x") == "other"
+    assert chosen(found, "a.test", "/x") == "up"
+    assert chosen(found, "b.test", "/x") == "up"
+    assert "502" not in found.left
+    assert (
+        "nginx.conf:2: location ^~ /.well-known/acme-challenge/: tls.redirect sends"
+        in found.differs
+    )
+
+
+def test_redirect_with_files(made: Any) -> None:
+    """Files of challenges are not served: slardar has its own way."""
+    found = made(
+        f"{OURS} server {{ listen 80 default_server; {TO_HTTPS} location"
+        " /.well-known/acme-challenge/ { root /var/www; }"
+        " location /health { proxy_pass http://other; } }\n"
+        f"server {{ server_name a.test; {SECURE.format('a')} {PASS} }}"
+    )
+    assert chosen(found, "a.test", "/.well-known/acme-challenge/x") == NOWHERE
+    assert "requests for it get 502: tls.acme fetches certificates by itself" in found.left
+    assert chosen(found, "a.test", "/health") == "other"
+    assert chosen(found, "a.test", "/x") == "up"
+
+
+@pytest.mark.parametrize(
+    ("guarded", "other", "left", "why"),
+    [
+        # One that listens on this machine alone, or in a private network.
+        ("listen 127.0.0.1:81; P", "listen 80;", NOWHERE, "listens on 127.0.0.1:81 alone"),
+        ("listen [::1]:81; P", "listen 80;", NOWHERE, "listens on [::1]:81 alone"),
+        ("listen unix:/run/a; P", "listen 80;", NOWHERE, "listens on unix:/run/a alone"),
+        ("listen 127.0.0.1:80; P", "listen 80;", NOWHERE, "listens on 127.0.0.1:80 alone"),
+        ("listen 10.0.0.1:80; P", "listen 80;", NOWHERE, "listens on 10.0.0.1:80 alone"),
+        ("listen 127.0.0.1:81; P", "listen 10.0.0.1:80;", NOWHERE, "127.0.0.1:81 alone"),
+        ("listen eth0:81; P", "listen 80;", NOWHERE, "nobody knows here where it listens"),
+        ("listen 127.0.0.1:81; P", "listen 127.0.0.1:82;", "up", ""),
+        ("listen 127.0.0.1:81; listen 80; P", "listen 80;", "up", ""),
+        # One that asks for certificates of clients.
+        (f"{SECURE} {VERIFY} P", "listen 80;", NOWHERE, "without TLS ask for no certificates"),
+        (f"{SECURE} {VERIFY} listen 80; P", "listen 80;", "up", ""),
+        (f"{SECURE} ssl_verify_client on; P", SECURE.format("b"), NOWHERE, "with a ca"),
+        (f"{SECURE} ssl_verify_client optional_no_ca; P", "listen 80;", NOWHERE, "with a ca"),
+        (f"{SECURE} {VERIFY} P", SECURE.format("a"), NOWHERE, "its certificate is that of servers"),
+        (f"{SECURE} {VERIFY} P", SECURE.format("b"), "up", ""),
+        (f"{SECURE} {VERIFY} ssl_crl a.pem; P", SECURE.format("b"), NOWHERE, "ssl_crl a.pem may"),
+        (f"{SECURE} {VERIFY} ssl_ocsp on; P", SECURE.format("b"), NOWHERE, "ssl_ocsp on may keep"),
+    ],
+)
+def test_server_that_listeners_guard(
+    made: Any, guarded: str, other: str, left: str, why: str
+) -> None:
+    """Its requests go nowhere if slardar's endpoints would let in whom nginx keeps out."""
+    inside = guarded.replace(" P", f" {PASS}").replace("{0}", "a")
+    found = made(
+        f"{OURS} server {{ server_name b.test; {other} location / {{ proxy_pass http://other; }}"
+        " }\n"
+        f"server {{ server_name a.test; {inside} }}"
+    )
+    assert chosen(found, "a.test", "/x") == left
+    assert chosen(found, "b.test", "/x") == "other"
+    assert why in found.left
+    assert (why != "") == ("get 502" in found.left)
+
+
+def test_certificates_of_clients_for_unknown_names(made: Any) -> None:
+    """A server that asks for them is the default one only where all endpoints ask for them."""
+    guarded = f"server {{ server_name a.test; {SECURE.format('a')} {VERIFY} {PASS} }}\n"
+    found = made(f"{OURS} {guarded}")
+    assert chosen(found, "x.test", "/") == "up"
+    assert found.plain["tls"]["client"]["verify"] == "require"
+    for more in (
+        f"server {{ server_name b.test; {SECURE.format('b')} {PASS} }}",
+        f"server {{ server_name a.test; listen 80; {TO_HTTPS} }}",
+    ):
+        found = made(f"{OURS} {guarded} {more}")
+        assert chosen(found, "x.test", "/") == NOWHERE
+        assert chosen(found, "a.test", "/") == "up"
+        assert "ssl_verify_client: for the names in its certificate alone" in found.differs
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream"),
+    [
+        *((path, NOWHERE) for path in ("//admin", "/./admin", "/x/../admin", "/%61dmin", "/a%2fb")),
+        *((path, NOWHERE) for path in ("/x/..", "/%2E/x", "/ad%20min", "/ad%20min/x", "/%C3%a9")),
+        *((path, NOWHERE) for path in ("/admin", "/a+b", "/a%2Bb", "/a%2bb", "/%25")),
+        *((path, "up") for path in ("/x", "/a%20b", "/.well-known/x", "/a..b", "/%C3%A8", "/x%2B")),
+    ],
+)
+def test_spellings_of_a_path(made: Any, path: str, upstream: str) -> None:
+    """What is kept back cannot be had by another spelling of its path."""
+    found = made(
+        server(
+            'location "/ad min" { deny all; } location /\u00e9 { deny all; } location /a+b { return'
+            " 403; } location = /% { deny all; } location /admin { deny all; }"
+            f" {PASS}"
+        )
+    )
+    assert chosen(found, "a.test", path) == upstream
+    assert "paths that nginx would rewrite first" in found.differs
+
+
+def test_spellings_where_all_is_open(made: Any) -> None:
+    """They are not looked at, as they may only lead to another upstream that is open."""
+    found = made(server(f'location "/a b" {{ proxy_pass http://10.0.0.2; }} {PASS}'))
+    assert chosen(found, "a.test", "/a%20b/c") == "10.0.0.2"
+    assert chosen(found, "a.test", "//x") == "up"
 
 
 def test_one_setting_for_all(made: Any) -> None:
