@@ -7,16 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from slardar.migration.statement import Statement
 
-__all__ = ["Acls", "Match"]
+__all__ = ["Acls", "Match", "has_port"]
 
 #: The keys of a route: ``host``, ``path``, ``path_regex``.
 Match = Mapping[str, str]
 
 _METHODS = {"beg": "beg", "end": "end", "reg": "reg", "dir": "dir", "sub": "sub", "str": "str"}
 _HOST = re.compile(r"(?:req\.)?f?hdr(?:_(\w+))?\(host(?:,-?1)?\)", re.IGNORECASE)
-_PATH = re.compile(r"(?:path|url)(?:_(\w+))?")
-#: What changes nothing here: slardar compares hosts in lower case and without a port.
-_CONVERTERS = ("lower", "field(1,:)", "host_only")
+#: A URL has the query, too, and may be absolute: only how it begins is known.
+_PATH = re.compile(r"path(?:_(\w+))?|url_(beg)")
+#: What changes nothing for a host: slardar compares hosts in lower case and without a port.
+_OF_HOSTS = ("lower", "field(1,:)", "host_only")
 
 
 class Acls:
@@ -24,6 +25,8 @@ class Acls:
 
     def __init__(self, lines: Iterable[Statement]) -> None:
         self._lines: dict[str, list[Statement]] = {}
+        #: Lines that compare hosts with their ports.
+        self.with_port: list[Statement] = []
         for line in lines:
             if len(line.args) > 1:
                 self._lines.setdefault(line.args[0], []).append(line)
@@ -73,9 +76,16 @@ class Acls:
             atoms = _criterion(line.args[1:])
             if atoms is None:
                 return None
+            if has_port(line.args[1]) and line not in self.with_port:
+                self.with_port.append(line)
             found += atoms
         used += lines
         return found
+
+
+def has_port(fetch: str) -> bool:
+    """Whether a criterion compares a Host with the port that clients may write behind it."""
+    return re.fullmatch(r"(?:req\.)?f?hdr\(host(?:,-?1)?\)(?:,lower)?", fetch, re.I) is not None
 
 
 def _terms(words: Sequence[str]) -> list[list[str | list[str]]]:
@@ -103,12 +113,13 @@ def _criterion(words: Sequence[str]) -> list[Match] | None:
         return None
     fetch, *converters = re.split(r",(?![^(]*\))", words[0])
     host, path = _HOST.fullmatch(fetch), _PATH.fullmatch(fetch)
-    if (host is None and path is None) or any(one not in _CONVERTERS for one in converters):
-        return None
     found = host or path
-    assert found is not None
-    method = found[1] or "str"
-    folds = False
+    # What a converter does to the text is known of these alone; for all others, nobody knows here
+    # which requests match.
+    if found is None or any(one not in (_OF_HOSTS if host else ("lower",)) for one in converters):
+        return None
+    method = found[1] or (path[2] if path else None) or "str"
+    folds = bool(converters)
     rest = list(words[1:])
     while rest and rest[0].startswith("-"):
         flag = rest.pop(0)
@@ -121,6 +132,9 @@ def _criterion(words: Sequence[str]) -> list[Match] | None:
         else:
             return None
     if method not in _METHODS or not rest:
+        return None
+    if path and converters and any(text != text.lower() for text in rest):
+        # Nothing in lower case is as these are.
         return None
     atoms = [_host(method, text) if host else _path(method, text, folds) for text in rest]
     return None if any(one is None for one in atoms) else [one for one in atoms if one is not None]

@@ -20,6 +20,8 @@ class Socket:
         self.host = host
         self.port = port
         self.ssl = False
+        #: The ``verify`` and ``ca`` of the endpoint, for certificates of clients.
+        self.client: dict[str, str] = {}
         self.proxied = False
         self.servers: list[Statement] = []
         self.default: Statement | None = None
@@ -28,6 +30,16 @@ class Socket:
     def key(self) -> tuple[str, str, int]:
         """The same for all ``listen`` of this address."""
         return self.family, self.host, self.port
+
+    @property
+    def reach(self) -> int:
+        """How far away its clients may be: on this machine, in a private network, anywhere."""
+        if self.family == "unix":
+            return 0
+        if not self.host:
+            return 2
+        address = ipaddress.ip_address(self.host)
+        return 0 if address.is_loopback else 1 if address.is_private else 2
 
     @property
     def listen(self) -> str:
@@ -44,6 +56,8 @@ class Socket:
             text = f"{kind}:{host}"
         else:
             text = f"{kind}:{self.port}" + (f":interface={host}" if host else "")
+        for key, value in self.client.items():
+            text += f":{key}={value.replace(chr(92), chr(92) * 2).replace(':', chr(92) + ':')}"
         return f"haproxy:{text}" if self.proxied else text
 
 

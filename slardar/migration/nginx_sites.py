@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 
 from slardar.migration.draft import Draft
@@ -62,14 +61,14 @@ def close_sites(
 
     slardar serves all names on all endpoints; ``redirects`` is ``tls.redirect``.
     """
-    widest = max((_reach(one) for one in sockets), default=0)
+    widest = max((one.reach for one in sockets), default=0)
     has_plain = any(not one.ssl for one in sockets)
     is_for_all = "client" in draft.settings.get("tls", {})
     for site in sites:
         names = ", ".join(one.listen for one in site.sockets)
         if sockets and not site.sockets:
             site.close("nobody knows here where it listens")
-        elif site.sockets and max(_reach(one) for one in site.sockets) < widest:
+        elif site.sockets and max(one.reach for one in site.sockets) < widest:
             site.close(
                 f"it listens on {names} alone, and slardar serves all names on all endpoints"
             )
@@ -88,13 +87,3 @@ def close_sites(
                 )
         if site.closed:
             draft.tell_left(site.statement, "server", f"requests for it get 502: {site.closed}")
-
-
-def _reach(socket: Socket) -> int:
-    """How far away clients of a socket may be: on this machine, in a private network, anywhere."""
-    if socket.family == "unix":
-        return 0
-    if not socket.host:
-        return 2
-    address = ipaddress.ip_address(socket.host)
-    return 0 if address.is_loopback else 1 if address.is_private else 2
