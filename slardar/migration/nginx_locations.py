@@ -4,27 +4,29 @@ nginx looks for ``=`` first, then for the longest prefix; unless that is a ``^~`
 expression that is found wins over it.  Of routes, the first one that matches wins.
 
 nginx compares what a path means, and routes compare what clients write: :data:`REWRITTEN` and
-:func:`spelled` are for the difference.
+:mod:`slardar.migration.nginx_expressions` are for the difference.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
+from slardar.migration.draft import NOWHERE
+from slardar.migration.nginx_expressions import PLAIN, expression, spelled
 from slardar.migration.statement import Statement
 
-__all__ = ["MODIFIERS", "REWRITTEN", "Location", "Rule", "rules_of", "spelled"]
+__all__ = ["ESCAPED", "MODIFIERS", "REWRITTEN", "Location", "Rule", "rules_of"]
 
 #: The modifiers of locations.
 MODIFIERS = ("=", "^~", "~", "~*")
-#: Characters that clients have no reason to escape (RFC 3986, 2.3), and the slash.
-_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 #: Paths that nginx makes others of before it compares them, though no client has to write them so:
-#: with ``//``, ``/./``, ``/../``, or an escape of a character of :data:`_PLAIN`.
+#: with ``//``, ``/./``, ``/../``, or an escape of a character of :data:`PLAIN`.
 REWRITTEN = r"//|/\.{1,2}(?:/|$)|%(?i:2[DEF]|3[0-9]|[46][1-9A-F]|[57][0-9A]|5F|7E)"
+
+#: Paths of which an expression may say something that is not known.
+ESCAPED = "%"
 
 
 class Location(Struct, frozen=True):
@@ -59,9 +61,10 @@ class Rule(Struct, frozen=True):
 def rules_of(locations: Sequence[Location]) -> list[Rule]:
     """The rules for the locations of one server, in their order."""
     flat = list(_all(locations))
+    guards = any(one.upstream == NOWHERE for one in flat)
     if len(flat) == len(locations) or _is_plain(locations, flat):
-        return _flat(flat)
-    return list(_nested(locations, (), None))
+        return _flat(flat, guards)
+    return list(_nested(locations, (), None, guards))
 
 
 def _all(locations: Sequence[Location]) -> Iterator[Location]:
@@ -84,7 +87,7 @@ def _is_plain(locations: Sequence[Location], flat: Sequence[Location]) -> bool:
     return True
 
 
-def _flat(locations: Sequence[Location]) -> list[Rule]:
+def _flat(locations: Sequence[Location], guards: bool) -> list[Rule]:
     exact = [one for one in locations if one.modifier == "="]
     searched = [one for one in locations if one.is_expression]
     prefixes = _longest_first(locations)
@@ -102,13 +105,13 @@ def _flat(locations: Sequence[Location]) -> list[Rule]:
                     rules.append(_regex(one, f"^{spelled(one.pattern)}(?!{'|'.join(longer)})"))
                 else:
                     rules.append(_prefix(one))
-        rules += [_regex(one, _expression(one)) for one in searched]
+        rules += [rule for one in searched for rule in _searched(one, "", guards)]
         prefixes = [one for one in prefixes if one.modifier == ""]
     return rules + [_prefix(one) for one in prefixes]
 
 
 def _nested(
-    level: Sequence[Location], outer: Sequence[Location], around: Location | None
+    level: Sequence[Location], outer: Sequence[Location], around: Location | None, guards: bool
 ) -> Iterator[Rule]:
     """The rules of a level of locations, for the paths of the prefix ``around``.
 
@@ -121,10 +124,10 @@ def _nested(
             yield _regex(one, f"^{ahead}{spelled(one.pattern)}$")
     searched = [one for one in level if one.is_expression]
     for one in _longest_first(level):
-        yield from _nested(one.inner, [*([] if one.modifier == "^~" else searched), *outer], one)
+        beside = [] if one.modifier == "^~" else searched
+        yield from _nested(one.inner, [*beside, *outer], one, guards)
     for one in [*searched, *outer]:
-        text = _expression(one)
-        yield _regex(one, f"^{ahead}(?=.*?(?:{text}))" if ahead else text)
+        yield from _searched(one, ahead, guards)
     if around is not None:
         yield _prefix(around)
 
@@ -138,33 +141,14 @@ def _is_within(inner: Location, outer: Location) -> bool:
     return len(inner.pattern) > len(outer.pattern) and inner.pattern.startswith(outer.pattern)
 
 
-def spelled(text: str) -> str:
-    """A regular expression for what clients write who mean the path ``text``.
-
-    They have to escape some characters, may escape others, and never escape the rest.
-    """
-    found = ""
-    for byte in text.encode("utf-8", "surrogateescape"):
-        one = chr(byte)
-        if one in _PLAIN:
-            found += re.escape(one)
-        elif "!" <= one <= "~" and one not in "%?#":
-            found += f"(?:{re.escape(one)}|{escaped(byte)})"
-        else:
-            found += escaped(byte)
-    return found
-
-
-def escaped(byte: int) -> str:
-    """A regular expression for the escape of a byte, whose digits may be small or large."""
-    digits = (f"[{one}{one.lower()}]" if one.isalpha() else one for one in f"{byte:02X}")
-    return f"%{''.join(digits)}"
-
-
-def _expression(location: Location) -> str:
-    """PCRE's text as Python's ``re`` reads it.  What cannot be read is refused as a route."""
-    text = re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", location.pattern)
-    return f"(?i:{text})" if location.modifier == "~*" else text
+def _searched(location: Location, ahead: str, guards: bool) -> Iterator[Rule]:
+    """The rules of an expression for paths that begin as ``ahead`` says."""
+    text, is_known = expression(location.pattern, location.modifier == "~*")
+    if guards and not is_known:
+        yield Rule(
+            NOWHERE, location.statement, path_regex=f"^{ahead}.*?{ESCAPED}" if ahead else ESCAPED
+        )
+    yield _regex(location, f"^{ahead}(?=.*?(?:{text}))" if ahead else text)
 
 
 def _regex(location: Location, text: str) -> Rule:
@@ -172,6 +156,6 @@ def _regex(location: Location, text: str) -> Rule:
 
 
 def _prefix(location: Location) -> Rule:
-    if not _PLAIN.issuperset(location.pattern):
+    if not PLAIN.issuperset(location.pattern):
         return _regex(location, f"^{spelled(location.pattern)}")
     return Rule(location.upstream, location.statement, path=location.pattern)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from slardar.migration.draft import NOWHERE, Draft
 from slardar.migration.listeners import Socket
-from slardar.migration.nginx_locations import REWRITTEN, Rule, rules_of
+from slardar.migration.nginx_locations import ESCAPED, REWRITTEN, Rule, rules_of
 from slardar.migration.nginx_sites import Site
 from slardar.migration.statement import Statement
 
@@ -151,6 +151,13 @@ class _Routes:
                 " digits, - . _ ~ and /) get 502, as some paths are kept back",
             )
         for rule in rules:
+            if (rule.path_regex or "").endswith(ESCAPED):
+                draft.differ(
+                    rule.statement,
+                    rule.statement.text,
+                    "paths with an escape (%XX) get 502, as nobody knows here which of them it is"
+                    " for",
+                )
             draft.add_route(
                 rule.statement, rule.upstream, host=host, path=rule.path, path_regex=rule.path_regex
             )
