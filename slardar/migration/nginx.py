@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
+from slardar.errors import ConfigError
 from slardar.migration.draft import NOWHERE, Draft
 from slardar.migration.listeners import Socket, endpoints
 from slardar.migration.nginx_file import read_nginx
@@ -49,7 +50,10 @@ def import_nginx(path: str) -> Draft:
 
     Reads the file and all that it includes, so it blocks.  Raises ConfigError.
     """
-    return _Import(path, read_nginx(path)).run()
+    try:
+        return _Import(path, read_nginx(path)).run()
+    except RecursionError:
+        raise ConfigError(f"{path}: its blocks are too deep") from None
 
 
 class _Import:

@@ -52,6 +52,7 @@ def chosen(found: Made, host: str, path: str) -> str | None:
     return next((one.upstream for one in routes if one.matcher()(host, path)), None)
 
 
+OTHER = "expected nginx's configuration; for HAProxy use --from haproxy"
 PASS = "location / { proxy_set_header Host $host; proxy_pass http://up; }"
 
 
@@ -572,6 +573,17 @@ def test_includes(made: Any) -> None:
         (
             "upstream a { server; }",
             'nginx.conf:1: invalid number of arguments in "server" directive',
+        ),
+        ("user a;\n\nserver { listen 80;", 'nginx.conf:3: unexpected end of file, expecting "}"'),
+        ("user a;\n\npid", 'nginx.conf:3: unexpected end of file, expecting ";" or "}"'),
+        ("# a\nglobal\n daemon\nlisten a\n bind :80", f"nginx.conf:2: {OTHER}"),
+        ("-----BEGIN CERTIFICATE-----\nabc\n", f"nginx.conf:1: {OTHER}"),
+        *(
+            (
+                "a {" * depth + "}" * depth,
+                "nginx.conf: it includes itself, or its blocks are too deep",
+            )
+            for depth in (1000, 2000)
         ),
         ("server { listen; }", 'nginx.conf:1: invalid number of arguments in "listen" directive'),
     ],
