@@ -132,8 +132,10 @@ class _Import:
             for match, upstream, line in routes:
                 keys = {"path": "/"} if not match else dict(match)
                 draft.add_route(line, upstream, **keys)
-        for one in acls.with_port:
-            draft.differ(one, one.text, "HAProxy compares a port in Host, too, and routes do not")
+        for one in acls.with_port.values():
+            draft.differ(
+                one, "hdr(host)", "HAProxy compares a port in Host, too, and routes do not"
+            )
 
     def _sockets_of(self, section: Statement) -> list[Socket]:
         return [socket for one in section.named("bind") for socket in self._bind(one)]
@@ -208,8 +210,8 @@ class _Import:
                 told.append((one, "no request can meet its condition"))
             elif name is None:
                 told.append((one, f"its requests get 502: {self._why(one.args[0])}"))
-            if any(has_port(word) for word in one.args) and one not in acls.with_port:
-                acls.with_port.append(one)
+            if any(has_port(word) for word in one.args):
+                acls.with_port[id(one)] = one
             routes += [(match, name or NOWHERE, one) for match in found or ()]
         default = scope.last("default_backend")
         if default is not None:

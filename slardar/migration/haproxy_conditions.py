@@ -26,7 +26,7 @@ class Acls:
     def __init__(self, lines: Iterable[Statement]) -> None:
         self._lines: dict[str, list[Statement]] = {}
         #: Lines that compare hosts with their ports.
-        self.with_port: list[Statement] = []
+        self.with_port: dict[int, Statement] = {}
         for line in lines:
             if len(line.args) > 1:
                 self._lines.setdefault(line.args[0], []).append(line)
@@ -76,8 +76,8 @@ class Acls:
             atoms = _criterion(line.args[1:])
             if atoms is None:
                 return None
-            if has_port(line.args[1]) and line not in self.with_port:
-                self.with_port.append(line)
+            if has_port(line.args[1]):
+                self.with_port[id(line)] = line
             found += atoms
         used += lines
         return found

@@ -71,13 +71,16 @@ _OWN_PLACE = frozenset(
 )
 
 
+def _is_notable(one: Statement) -> bool:
+    """Whether a statement may keep requests back, or says that one further out does not."""
+    if one.name in _READ or one.name in OWN or one.name in _HARMLESS:
+        return one.name == "allow"
+    return _FAMILIES.fullmatch(one.name) is None
+
+
 def is_harmless(one: Statement) -> bool:
     """Whether it is known that a statement keeps no request back and changes none."""
-    if one.name in _READ or one.name in OWN or one.name in _HARMLESS:
-        return True
-    if one.args == ["off"]:
-        return True
-    return _FAMILIES.fullmatch(one.name) is not None
+    return one.args == ["off"] or one.name == "allow" or not _is_notable(one)
 
 
 def guard_of(scope: Scope) -> Statement | None:
@@ -89,7 +92,7 @@ def guard_of(scope: Scope) -> Statement | None:
     around: Scope | None = scope
     while around is not None:
         here: set[str] = set()
-        for one in around.statements:
+        for one in around.chosen(_is_notable):
             name = "deny" if one.name == "allow" else one.name
             if _BEFORE.fullmatch(name):
                 # An ``if`` that only sends clients to https is done by then.

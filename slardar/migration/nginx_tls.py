@@ -25,7 +25,6 @@ class NginxTls:
 
     def write(self, sites: Sequence[Site], sockets: Sequence[Socket]) -> None:
         """Put what the servers say into the draft."""
-        pairs: list[dict[str, Any]] = []
         secure = [site for site in sites if site.is_secure]
         for site in secure:
             self._client(site)
@@ -33,27 +32,31 @@ class NginxTls:
         is_for_all = bool(first) and all(site.client == first for site in secure)
         if is_for_all:
             self._draft.put("tls", "client", first)
-        open_files: set[str] = set()
+        pairs: dict[tuple[str, ...], dict[str, Any]] = {}
+        #: By the file of a certificate: what its servers ask clients for.
+        asked: dict[str, list[dict[str, str]]] = {}
+        files: list[tuple[Site, list[str]]] = []
         for site in secure:
             found = self._pairs(site.scope)
-            if site.client and not is_for_all:
-                for pair in found:
-                    pair["client"] = site.client
-            else:
-                open_files |= {pair["cert"] for pair in found}
-            pairs += [pair for pair in found if pair not in pairs]
+            files.append((site, [pair["cert"] for pair in found]))
+            for pair in found:
+                pairs.setdefault(tuple(pair.values()), pair)
+                clients = asked.setdefault(pair["cert"], [])
+                if site.client not in clients:
+                    clients.append(site.client)
             self._policy(site.scope)
-        for site in secure:
-            shared = [
-                pair
-                for pair in pairs
-                if pair.get("client") == site.client and pair["cert"] in open_files
-            ]
-            if site.client and shared:
-                site.close("its certificate is that of servers that ask clients for none")
-                pairs = [pair for pair in pairs if pair not in shared]
+        if not is_for_all:
+            for site, names in files:
+                if site.client and not names:
+                    site.close("its certificate is not taken over, and it asks clients for one")
+                elif site.client and any(len(asked[name]) > 1 for name in names):
+                    site.close("its certificate is that of servers that ask clients for another")
+            for pair in pairs.values():
+                (client, *others) = asked[pair["cert"]]
+                if client and not others:
+                    pair["client"] = client
         if pairs:
-            self._draft.put("tls", "certificates", pairs)
+            self._draft.put("tls", "certificates", list(pairs.values()))
         if any(one.ssl for one in sockets):
             self._default(next(one for one in sockets if one.ssl), sites)
 

@@ -75,6 +75,8 @@ class NginxUpstreams:
         self._folder = folder
         self._blocks: dict[str, tuple[dict[str, Any], Statement]] = {}
         self._made: dict[tuple[str, str], str] = {}
+        #: How many there are of each block or address.
+        self._number: dict[str, int] = {}
 
     def read(self, block: Statement) -> None:
         """Read an ``upstream`` block."""
@@ -117,8 +119,8 @@ class NginxUpstreams:
         options = self._options(target, scope, statement)
         key = name, json.dumps(options, sort_keys=True)
         if key not in self._made:
-            known = [made for (of, _), made in self._made.items() if of == name]
-            called = self._draft.name_of(name if not known else f"{name}-{len(known) + 1}")
+            known = self._number.get(name, 0)
+            called = self._draft.name_of(f"{name}-{known + 1}" if known else name)
             if not self._draft.add_upstream(called, {**body, **options}, block):
                 return None
             if known and block is not statement:
@@ -129,6 +131,7 @@ class NginxUpstreams:
                     " counts requests and failures for itself",
                 )
             self._made[key] = called
+            self._number[name] = known + 1
         return self._made[key]
 
     def leave_unused(self) -> None:

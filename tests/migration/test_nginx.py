@@ -422,6 +422,12 @@ def test_redirect_with_files(made: Any) -> None:
         (f"{SECURE} ssl_verify_client on; P", SECURE.format("b"), NOWHERE, "with a ca"),
         (f"{SECURE} ssl_verify_client optional_no_ca; P", "listen 80;", NOWHERE, "with a ca"),
         (f"{SECURE} {VERIFY} P", SECURE.format("a"), NOWHERE, "its certificate is that of servers"),
+        (
+            f"listen 443 ssl; {VERIFY} P",
+            SECURE.format("b"),
+            NOWHERE,
+            "certificate is not taken over",
+        ),
         (f"{SECURE} {VERIFY} P", SECURE.format("b"), "up", ""),
         (f"{SECURE} {VERIFY} ssl_crl a.pem; P", SECURE.format("b"), NOWHERE, "ssl_crl a.pem may"),
         (f"{SECURE} {VERIFY} ssl_ocsp on; P", SECURE.format("b"), NOWHERE, "ssl_ocsp on may keep"),
@@ -441,6 +447,19 @@ def test_server_that_listeners_guard(
     assert chosen(found, "b.test", "/x") == "other"
     assert why in found.left
     assert (why != "") == ("get 502" in found.left)
+
+
+def test_certificate_of_several_servers(made: Any) -> None:
+    """All of those are closed that ask clients for what not all of them ask for."""
+    found = made(
+        f"{OURS} server {{ server_name a.test; {SECURE.format('a')} {VERIFY} {PASS} }}\n"
+        f"server {{ server_name b.test; {SECURE.format('a')} {VERIFY} {PASS} }}"
+        f"server {{ server_name c.test; {SECURE.format('a')} {PASS} }}"
+        f"server {{ server_name d.test; {SECURE.format('d')} {VERIFY} {PASS} }}"
+    )
+    upstreams = {name: chosen(found, f"{name}.test", "/") for name in "abcd"}
+    assert upstreams == {"a": NOWHERE, "b": NOWHERE, "c": "up", "d": "up"}
+    assert ["client" in pair for pair in found.plain["tls"]["certificates"]] == [False, True]
 
 
 def test_certificates_of_clients_for_unknown_names(made: Any) -> None:
