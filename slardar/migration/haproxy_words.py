@@ -118,7 +118,7 @@ INSTEAD = {
         "the dashboard (docs/dashboard.md)",
     ),
     **dict.fromkeys(
-        ("compression algo", "compression type", "compression offload", "filter"),
+        ("compression algo", "compression type", "compression offload"),
         "slardar does not compress: let the servers do it",
     ),
     **dict.fromkeys(
@@ -156,10 +156,11 @@ INSTEAD = {
     **dict.fromkeys(
         ("acl", "timeout client", "timeout http-request"), "nothing that is taken over uses it"
     ),
+    "filter": "slardar has no filters: a hook can do this (docs/hooks.md)",
+    "rate-limit": "slardar does not limit rates",
     "server-template": "a service: dns_service lists the servers (docs/services.md)",
     "use-server": "slardar's balancers choose the server; a hook can choose a named cluster",
     "fullconn": "max_conns of servers, and queue of an upstream (docs/upstreams.md#queue)",
-    "rate-limit": "slardar does not limit rates",
     "option originalto": "slardar does not send this header",
     "option http_proxy": "slardar is no forward proxy",
     "option transparent": "slardar is no transparent proxy",

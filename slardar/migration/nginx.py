@@ -17,7 +17,7 @@ from slardar.migration.nginx_routes import add_routes, redirect
 from slardar.migration.nginx_sites import Site, close_sites
 from slardar.migration.nginx_tls import NginxTls
 from slardar.migration.nginx_upstreams import NginxUpstreams, target_of
-from slardar.migration.nginx_words import BLOCKS, INSTEAD, OFF, OWN
+from slardar.migration.nginx_words import BLOCKS, HOOK, INSTEAD, OFF, OWN
 from slardar.migration.statement import Scope, Statement
 from slardar.migration.units import parse_number, parse_seconds, parse_size
 from slardar.model.names import requested_host
@@ -216,6 +216,11 @@ class _Import:
             self._for_all(one)
         if upstream is None:
             draft.leave(block, f"requests for it get 502: {self._reason(block, scope)}")
+            guard = guard_of(scope)
+            for one in block.block or ():
+                # The first of them is in the reason.
+                if one is not guard and INSTEAD.get(one.name) == HOOK:
+                    draft.tell_left(one, one.text, HOOK)
         elif modifier in ("", "^~") and len(pattern) > 1 and pattern.endswith("/"):
             draft.differ(
                 block, block.text, f"nginx sends {pattern[:-1]} to {pattern} by itself; a hook can"
@@ -289,7 +294,9 @@ class _Import:
         draft = self._draft
         if one.name == "client_max_body_size":
             size = parse_size(one.args[0])
-            if size is not None:
+            if size is None:
+                draft.leave(one, "no size that slardar can have")
+            else:
                 draft.put_for_all("limits", "body", size, one)
             return
         section, key = _SECONDS[one.name]

@@ -48,6 +48,11 @@ _HEADERS = {
     "upgrade": ("$http_upgrade",),
     "proxy": ("",),
 }
+#: Parameters of a server that are read here.
+_PARAMETERS = (
+    *("weight", "max_fails", "max_conns", "fail_timeout", "slow_start", "backup", "down", "drain"),
+    "resolve",
+)
 
 
 class Target:
@@ -148,7 +153,9 @@ class NginxUpstreams:
         address = one.args[0]
         place = None if address.startswith("unix:") else split_host_port(address, 80)
         if place is None:
-            why = "servers on unix sockets are reached by TCP only" if ":" in address else "no host"
+            why = "no host and port that slardar can have"
+            if address.startswith("unix:"):
+                why = "servers on unix sockets are reached by TCP only"
             self._draft.leave(one, f"{why}: this server is left out")
             return
         # nginx's default, which is not slardar's.
@@ -156,7 +163,8 @@ class NginxUpstreams:
         for word in one.args[1:]:
             key, equals, value = word.partition("=")
             if not self._parameter(key if equals else word, value, server, body):
-                self._draft.tell_left(one, f"{one.name} {address} {word}", "no such setting")
+                why = "no such value here" if key in _PARAMETERS else "no such setting"
+                self._draft.tell_left(one, f"{one.name} {address} {word}", why)
         for other in body["servers"]:
             if (other["host"], other["port"]) == place:
                 other["weight"] = other.get("weight", 1) + server.get("weight", 1)

@@ -160,6 +160,10 @@ def test_rule_that_keeps_nothing_back(made: Any, rule: str) -> None:
         assert made(text).routes == [{"path": "/", "upstream": "b"}]
 
 
+def test_filters_are_told(made: Any) -> None:
+    assert "filter spoe a: slardar has no filters" in made(front("filter spoe a")).left
+
+
 def test_defaults_that_keep_requests_back(made: Any) -> None:
     """Rules of the defaults are for every section, but for those that name others."""
     text = front("default_backend b").replace("frontend www", "http-request odd\nfrontend www")

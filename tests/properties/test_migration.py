@@ -392,7 +392,7 @@ def all_of(level: list[Tree]) -> list[Tree]:
     return [each for one in level for each in (one, *all_of(one[2]))]
 
 
-@settings(steady, max_examples=200)
+@settings(steady, max_examples=120)
 @given(levels(), st.lists(PIECES.map("/{}".format), min_size=1, max_size=20))
 def test_routes_do_what_locations_do(level: list[Tree], paths: list[str]) -> None:
     """The first route that matches is for the location that nginx chooses."""
