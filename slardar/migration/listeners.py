@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 from slardar.migration.statement import Statement
+from slardar.model.names import usual_address
 
 __all__ = ["Socket", "endpoints", "tcp_socket"]
 
@@ -69,14 +69,14 @@ def tcp_socket(host: str, port: int) -> Socket | None:
     if text == "localhost":
         text = "127.0.0.1"
     try:
-        address = ipaddress.ip_address(text)
+        address = usual_address(text)
     except ValueError:
         return None
     if not 0 < port < 65536:
         return None
-    if address.version == 4:
-        return Socket("tcp", str(address), port)
-    return Socket("tcp6", "" if text == "::" else str(address), port)
+    if ":" not in address:
+        return Socket("tcp", address, port)
+    return Socket("tcp6", "" if address == "::" else address, port)
 
 
 def endpoints(sockets: Iterable[Socket]) -> list[str]:

@@ -279,6 +279,7 @@ def test_order_of_names(made: Any) -> None:
         ("listen 127.0.0.1:8080 backlog=5;", ["tcp:8080:interface=127.0.0.1"]),
         ("listen 80; listen [::]:80;", ["tcp6:80"]),
         ("listen [::1]:80;", ["tcp6:80:interface=\\:\\:1"]),
+        ("listen [::FFFF:a00:4]:80;", ["tcp6:80:interface=\\:\\:ffff\\:10.0.0.4"]),
         ("listen 443 ssl proxy_protocol;", ["haproxy:tls:443"]),
         ("listen unix:/run/x.sock;", ["unix:/run/x.sock"]),
         ("listen 80; listen 127.0.0.1:80;", ["tcp:80"]),
