@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 
 from slardar.migration.statement import Statement
@@ -39,6 +40,10 @@ class Socket:
         if not self.host:
             return 2
         address = ipaddress.ip_address(self.host)
+        # An address of IPv4 may be written as one of IPv6.
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_unspecified:
+            return 2
         return 0 if address.is_loopback else 1 if address.is_private else 2
 
     @property

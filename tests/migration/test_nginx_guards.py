@@ -108,6 +108,7 @@ def test_whatever_is_not_known_closes(made: Any, where: str, line: str, is_open:
         # One that listens on this machine alone, or in a private network.
         ("listen 127.0.0.1:81; P", "listen 80;", NOWHERE, "listens on 127.0.0.1:81 alone"),
         ("listen [::1]:81; P", "listen 80;", NOWHERE, "listens on [::1]:81 alone"),
+        ("listen [::ffff:127.0.0.1]:81; P", "listen 80;", NOWHERE, "127.0.0.1]:81 alone"),
         ("listen unix:/run/a; P", "listen 80;", NOWHERE, "listens on unix:/run/a alone"),
         ("listen 127.0.0.1:80; P", "listen 80;", NOWHERE, "listens on 127.0.0.1:80 alone"),
         ("listen 10.0.0.1:80; P", "listen 80;", NOWHERE, "listens on 10.0.0.1:80 alone"),
