@@ -16,6 +16,8 @@ _METHODS = {"beg": "beg", "end": "end", "reg": "reg", "dir": "dir", "sub": "sub"
 _HOST = re.compile(r"(?:req\.)?f?hdr(?:_(\w+))?\(host(?:,-?1)?\)", re.IGNORECASE)
 #: A URL has the query, too, and may be absolute: only how it begins is known.
 _PATH = re.compile(r"path(?:_(\w+))?|url_(beg)")
+#: HAProxy puts variables of its environment into a text.
+_VARIABLE = re.compile(r"\$[{A-Za-z_]")
 #: What changes nothing for a host: slardar compares hosts in lower case and without a port.
 _OF_HOSTS = ("lower", "field(1,:)", "host_only")
 
@@ -136,17 +138,19 @@ def _criterion(words: Sequence[str]) -> list[Match] | None:
     if path and converters and any(text != text.lower() for text in rest):
         # Nothing in lower case is as these are.
         return None
+    if any(_VARIABLE.search(text) for text in rest):
+        return None
     atoms = [_host(method, text) if host else _path(method, text, folds) for text in rest]
     return None if any(one is None for one in atoms) else [one for one in atoms if one is not None]
 
 
 def _host(method: str, text: str) -> Match | None:
     host = text.lower().removesuffix(".")
-    if method == "str" and ":" not in host:
-        return {"host": host}
+    if not re.fullmatch(r"[-_a-z0-9.]+", host):
+        return None
     if method == "end" and host.startswith("."):
         return {"host": f"*{host}"}
-    return None
+    return {"host": host} if method == "str" else None
 
 
 def _path(method: str, text: str, folds: bool) -> Match | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from slardar.migration.haproxy_words import OWN
-from slardar.migration.statement import Scope, Statement
+from slardar.migration.statement import Scope, Statement, is_trusted_header
 
 __all__ = ["guards_of", "is_harmless"]
 
@@ -60,7 +60,7 @@ _ACTIONS = re.compile(
     "|track-sc[0-9]+|sc-(inc|add|set)-.*|set-(log-level|nice|mark|tos|fc-mark|fc-tos|bc-mark|bc-tos"
     "|priority-class|priority-offset|timeout|status|map|src|src-port)|do-resolve|wait-for-body"
     "|wait-for-handshake|early-hint|disable-l7-retry|(add|del)-acl|del-map|send-spoe-group|pause"
-    "|cache-use|cache-store|strict-mode|set-retries|do-log|set-headers-bin|del-headers-bin"
+    "|cache-use|cache-store|strict-mode|set-retries|do-log"
 )
 _RULES = ("http-request", "http-response", "tcp-request", "tcp-response")
 
@@ -81,8 +81,12 @@ def is_harmless(one: Statement) -> bool:
     if kind.startswith("tcp-") and action in ("connection", "session", "content") and args:
         action = args.pop(0)
     # Rules look at the Host that another rule has set.
-    is_host = kind == "http-request" and action.endswith("-header") and args[:1] != []
-    if is_host and args[0].lower() == "host":
+    of_header = kind == "http-request" and action.endswith("-header") and args[:1] != []
+    if of_header and args[0].lower() == "host":
+        return False
+    is_pattern = args[1:2] == ["-m"]
+    if of_header and action == "del-header" and (is_pattern or is_trusted_header(args[0])):
+        # Without it clients could tell the server what the server takes for the proxy's word.
         return False
     # A variable may be named in brackets.
     return _ACTIONS.fullmatch(action.partition("(")[0]) is not None

@@ -7,6 +7,7 @@ characters are always escaped and others may be.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 
 __all__ = ["PLAIN", "expression", "spelled"]
@@ -32,7 +33,8 @@ def expression(text: str, folds: bool) -> tuple[str, bool]:
     place = 0
     while place < len(text):
         part = _PART.match(text, place)
-        if part is None:
+        # nginx sees bytes, and a set of others is one of parts of characters.
+        if part is None or not (part["set"] or "").isascii():
             found = re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", text)
             return (f"(?i:{found})" if folds else found), False
         place = part.end()
@@ -49,8 +51,11 @@ def expression(text: str, folds: bool) -> tuple[str, bool]:
 def _set(text: str, following: str, folds: bool) -> str:
     """A set of characters, or of their escapes."""
     try:
-        fits = re.compile(text, re.ASCII | re.DOTALL | (re.IGNORECASE if folds else 0)).fullmatch
-    except re.error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            flags = re.ASCII | re.DOTALL | (re.IGNORECASE if folds else 0)
+            fits = re.compile(text, flags).fullmatch
+    except (re.error, Warning):
         # It is refused as a route.
         return text
     found = [byte for byte in _OTHERS if fits(chr(byte))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from slardar.migration.nginx_words import OWN
-from slardar.migration.statement import Scope, Statement
+from slardar.migration.statement import Scope, Statement, is_trusted_header
 
 __all__ = ["guard_of", "is_harmless"]
 
@@ -73,6 +73,9 @@ _OWN_PLACE = frozenset(
 
 def _is_notable(one: Statement) -> bool:
     """Whether a statement may keep requests back, or says that one further out does not."""
+    if one.name == "proxy_set_header":
+        # Without it clients could tell the server what the server takes for the proxy's word.
+        return one.args[1:] == [""] and is_trusted_header(one.args[0])
     if one.name in _READ or one.name in OWN or one.name in _HARMLESS:
         return one.name == "allow"
     return _FAMILIES.fullmatch(one.name) is None

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Scope", "Statement"]
+__all__ = ["Scope", "Statement", "is_trusted_header"]
+
+#: Headers of requests that say nothing of a client, or that slardar sets itself.
+_HARMLESS = frozenset(
+    {
+        *("accept", "accept-encoding", "accept-language", "cache-control", "connection", "expect"),
+        *("forwarded", "keep-alive", "pragma", "proxy", "proxy-connection", "range", "te"),
+        *("upgrade", "upgrade-insecure-requests", "x-request-id", "dnt", "referer", "origin"),
+    }
+)
+
+
+def is_trusted_header(name: str) -> bool:
+    """Whether a server may trust a header because the proxy removes those that clients send."""
+    name = name.lower()
+    return name not in _HARMLESS and not name.startswith(("if-", "x-forwarded-"))
 
 
 class Statement:

@@ -83,6 +83,7 @@ def test_conditions(made: Any, rules: str, routes: list[dict[str, str]]) -> None
                 *("if { hdr(host) -f hosts.txt }", "if { hdr_end(host) a.test }", "if { path }"),
                 *("if { hdr_beg(host) www. }", "if { hdr(host),map(x) a }", "if { method GET }"),
                 *("if { hdr_sub(User-Agent) bot }", "if { path,url_dec -m beg /a }", "if"),
+                *("if { path_beg /${A} }", "if { hdr(host) *.a.test }", "if { path_reg /$A }"),
                 *("if { path_beg a }", "if { path,upper -m beg /A }", "if { path,lower /A }"),
                 *(
                     "if { url_sub a }",
@@ -121,6 +122,9 @@ def test_condition_that_no_route_has(
         ("http-request set-path /y if { hdr(host) a.test }", [{"host": "a.test"}]),
         ("http-request lua.guard if { path_beg /x }", [{"path": "/x"}]),
         ("http-request odd", [{"path": "/"}]),
+        ("http-request del-header X-User if { path_beg /x }", [{"path": "/x"}]),
+        ("http-request del-header X-User", [{"path": "/"}]),
+        ("http-request del-header x -m beg", [{"path": "/"}]),
         ("http-response deny if { path_beg /x }", [{"path": "/x"}]),
         ("http-request set-header Host b.test", [{"path": "/"}]),
         ("http-request deny if { path,lower -m beg /x }", [{"path_regex": "(?i:^/x)"}]),
@@ -146,6 +150,10 @@ def test_rule_that_keeps_requests_back(made: Any, rule: str, routes: list[dict[s
         *("http-request set-header X-A b", "http-request set-var(txn.a) path", "option httplog"),
         *("http-request track-sc0 src", "http-response set-header X-A b", "timeout tunnel 1s"),
         *("tcp-request inspect-delay 5s", "tcp-request content accept if HTTP", "filter spoe a"),
+        *(
+            "http-request del-header Proxy if { path /x }",
+            "http-request del-header X-Forwarded-For",
+        ),
         *("stick-table type ip size 1", "no option httpclose", "http-request allow if { path /x }"),
         *("compression algo gzip", "errorfile 503 /x", "monitor-uri /x", "acl c src 10.0.0.1"),
     ],

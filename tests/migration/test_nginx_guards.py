@@ -81,11 +81,13 @@ def test_location_in_another(made: Any, inside: str, path: str, upstream: str) -
         *((line, False) for line in ("auth_oidc on", "testcookie on", "limit_req zone=a")),
         *((line, False) for line in ("limit_conn a 1", "ssl_crl a.pem", "access_by_lua_file a")),
         *((line, False) for line in ("modsecurity on", "proxy_method GET", "deny 10.0.0.1")),
+        *((line, False) for line in ('proxy_set_header X-User ""', "ssl_reject_handshake on")),
         *((line, False) for line in ("auth_jwt a token=$b", "allow 10.0.0.1; deny all")),
         # These are listed and keep nothing back, or mean nothing here.
         *((line, True) for line in ("testcookie off", "gzip on", "add_header A b", "set $a b")),
         *((line, True) for line in ("limit_req_status 429", "brotli_types a", "sendfile on")),
         *((line, True) for line in ("allow all", "valid_referers none", "log_by_lua_file a")),
+        *((line, True) for line in ('proxy_set_header Accept-Encoding ""',)),
         *((line, True) for line in ("fastcgi_read_timeout 1s", "proxy_cache_lock on")),
     ],
 )
@@ -214,6 +216,7 @@ def test_spellings_of_a_path(made: Any, path: str, upstream: str) -> None:
         (r"~ ^/a\+b|^/c", ["/a+b", "/a%2Bb", "/c"], ["/aab"]),
         (r"~ /\.(?:git|svn)", ["/.git/config", "/x/.svn"], ["/git", "/x%20y"]),
         # Nobody knows here what these say of escapes.
+        ("~ ^/[\u00e9]", ["/%C3%A9", "/%20"], ["/a"]),
         ("~ ^/a(?!b)", ["/ac", "/%20"], ["/ab"]),
         (r"~ \bx", ["/x", "/%20"], ["/yx"]),
     ],
