@@ -245,26 +245,27 @@ class _Import:
         return name
 
     def _reason(self, block: Statement, scope: Scope) -> str:
-        guard = guard_of(scope)
-        if "/.well-known/acme-challenge" in block.text:
+        passes = list(block.named("proxy_pass"))
+        if "/.well-known/acme-challenge" in block.text and not passes:
             return "tls.acme fetches certificates by itself (docs/tls.md)"
         if any(True for _ in block.named("return")):
             return _REPLY
-        for one in block.block or ():
-            if one.name in _CONTENT:
+        for one in block.named(*_CONTENT):
+            if not passes or one.name not in ("root", "alias"):
                 return INSTEAD.get(one.name, _REPLY)
-            if one.name == "proxy_pass":
-                text = one.text
-                if target_of(one.args[0]) is None:
-                    return f"{text}: a hook can choose the upstream (request.upstream)"
-                if target_of(one.args[0]).path:  # type: ignore[union-attr]
-                    return (
-                        f"{text}: a hook can change the path (request.path) and choose the upstream"
-                        " (request.upstream)"
-                    )
-                if guard is not None:
-                    return f"{guard.text} may keep requests back or change them; a hook can, too"
-                return f"{text}: there is no upstream for it"
+        guard = guard_of(scope)
+        if guard is not None:
+            return f"{guard.text} may keep requests back or change them; a hook can, too"
+        for one in passes:
+            target = target_of(one.args[0])
+            if target is None:
+                return f"{one.text}: a hook can choose the upstream (request.upstream)"
+            if target.path:
+                return (
+                    f"{one.text}: a hook can change the path (request.path) and choose the upstream"
+                    " (request.upstream)"
+                )
+            return f"{one.text}: there is no upstream for it"
         return "it passes no request on"
 
     def _names(self, site: Site) -> None:

@@ -78,7 +78,7 @@ def close_sites(
                 why = "endpoints without TLS ask for no certificates of clients"
                 if not redirects:
                     site.close(why)
-            if has_plain or not is_for_all:
+            if not site.closed and (has_plain or not is_for_all):
                 site.closed_by_default = why
                 draft.differ(
                     site.statement,
