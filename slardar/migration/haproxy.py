@@ -112,10 +112,7 @@ class _Import:
                 self._redirects.append(one.take())
         told: list[tuple[Statement, str]] = []
         routes = self._routes(section, scope, acls, told)
-        if not routes:
-            self._bare.append((section, scope))
-            return
-        if self._first is not None and _plain(routes) != _plain(self._taken):
+        if self._first is not None and routes and _plain(routes) != _plain(self._taken):
             # The listeners would lead to the routes of the first frontend.
             draft.leave(
                 section,
@@ -125,6 +122,9 @@ class _Import:
             return
         for one, why in told:
             draft.tell_left(one, one.text, why)
+        if not routes:
+            self._bare.append((section, scope))
+            return
         sockets = self._sockets_of(section)
         self._listen(section, scope, sockets)
         if self._first is None:

@@ -224,6 +224,11 @@ def test_frontend_without_routes(made: Any, bind: str, other: str, is_open: bool
     assert ("frontend more: nothing listens there" in found.left) != is_open
 
 
+def test_condition_that_nothing_meets_in_a_frontend_without_routes(made: Any) -> None:
+    rule = "use_backend a if { hdr(host) a.test } { hdr(host) b.test }"
+    assert f"haproxy.cfg:4: {rule}: no request can meet" in made(front(rule)).left
+
+
 def test_host_with_a_port(made: Any) -> None:
     """HAProxy compares it, and routes do not; this is told."""
     found = made(
