@@ -130,6 +130,7 @@ OTHERS = {
     "hooks/memory.py": "the kernel's",
     "hooks/lua/runtime.py": "slardar's own file",
     "migration/haproxy_file.py": "a command waits for its user, who may name a pipe",
+    "migration/nginx_file.py": "a command waits for its user, who may name a pipe",
     "model/yaml_file.py": "may be a pipe at the start; HUP looks first",
     "observers/sinks.py": "access logs may be pipes, and are opened without waiting",
     "stores/sqlite_file.py": "looks itself, without waiting",
