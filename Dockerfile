@@ -19,6 +19,7 @@ ARG SLARDAR_COMPILE=1
 # Nobody may write in /opt/slardar later, so Twisted lists its plugins now.
 RUN python3 -m venv /opt/slardar \
  && /opt/slardar/bin/pip install --no-cache-dir '.[acme,import,tracing,zookeeper]' \
+ && find /opt/slardar -maxdepth 1 -type f ! -name pyvenv.cfg -delete \
  && /opt/slardar/bin/pip uninstall --yes --quiet setuptools pip \
  && /opt/slardar/bin/twistd --help >/dev/null
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from twisted.internet import defer, endpoints, task
+from twisted.internet import defer, endpoints, error, task
 from twisted.web import resource, server
 
 
@@ -37,7 +37,10 @@ async def serve(reactor, ports: Sequence[int]) -> None:
     for port in ports:
         page = WhoAmI("")
         endpoint = endpoints.TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
-        place = (await endpoint.listen(server.Site(page))).getHost()
+        try:
+            place = (await endpoint.listen(server.Site(page))).getHost()
+        except error.CannotListenError as refused:
+            sys.exit(f"cannot serve on 127.0.0.1:{port}: {refused.socketError.strerror}")
         page.name = f"{place.host}:{place.port}"
         print(f"serving on http://{page.name}/", flush=True)
     await defer.Deferred()  # until the reactor is stopped

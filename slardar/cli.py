@@ -12,6 +12,7 @@ from slardar.console.completion import completion
 from slardar.console.declared import apply, diff
 from slardar.console.hooks import hooks, push, try_hook
 from slardar.console.importing import import_command
+from slardar.console.options import group_options
 from slardar.console.show import (
     certificates,
     explain,
@@ -32,11 +33,13 @@ __all__ = ["main"]
 @click.version_option(
     f"{__version__} ({describe_build()})", prog_name="slardar", message="%(prog)s %(version)s"
 )
-def main() -> None:
+@group_options
+def main(**_options: str | None) -> None:
     """Slardar, a programmable HTTP load balancer on Twisted.
 
     The balancer itself is started with `twistd slardar`.  These commands talk to one that runs, at
-    --control or $SLARDAR_CONTROL, with the token in $SLARDAR_TOKEN.
+    --control or $SLARDAR_CONTROL, with the token in $SLARDAR_TOKEN.  The options here
+    may also stand behind the command.
 
     A command ends with 0 if it has worked, with 1 if slardar has refused it or could not be asked,
     and with 2 if it was written wrongly.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -23,13 +23,15 @@ from slardar.config import ControlTls, Settings, Workers, read_config_file
 from slardar.control.auth import check_endpoint
 from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
-from slardar.errors import ConfigError, StoreError
+from slardar.errors import ConfigError, PartlyReadError, StoreError
 from slardar.model.inert import inert_upstreams
 from slardar.model.listener import PROXIED, socket_endpoint, verify_options
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
 from slardar.model.tls import VERIFY
+from slardar.named_files import look_at_files
+from slardar.observers.sinks import check_writable
 from slardar.own_log import use_format
 from slardar.plugins import check_store, peek_store
 
@@ -141,6 +143,8 @@ class Options(usage.Options):
                 raise usage.UsageError(f"--rundir: expected a folder, got {rundir}")
             if rundir not in sys.path:
                 sys.path.append(rundir)
+            if not self["check"]:
+                _check_files_of_twistd(self.parent)
         self._use_log_format(self["log-format"])
         try:
             self.settings = self._settings()
@@ -188,7 +192,8 @@ class Options(usage.Options):
         """The file's present settings, with the same options laid over them.
 
         Raises ConfigError with every mistake, and if the file is a pipe or a device by now:
-        what came from one the first time does not come again.  Reads the file, so it blocks.
+        what came from one the first time does not come again; PartlyReadError, with what could be
+        read, to find mistakes in the files that it names.  Reads the file, so it blocks.
         """
         path = self["config"]
         if path and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
@@ -198,8 +203,9 @@ class Options(usage.Options):
     def _settings(self, again: bool = False) -> Settings:
         """The file's settings, or the defaults, with the options laid over them.
 
-        Raises ConfigError with every mistake in the file and the options.  ``again``: those
-        in the files of ``tls`` are left to whoever has read good ones before.
+        Raises ConfigError with every mistake in the file and the options, and in the files that
+        they name.  ``again``: files are left to whoever has read good ones before, and the mistakes
+        come with PartlyReadError.
         """
         problems: list[str] = []
         path = self["config"]
@@ -220,26 +226,23 @@ class Options(usage.Options):
         given: set[str] = set()
         for text in self["upstream"]:
             _collect(problems, _add_upstream, upstreams, text, given, settings.first_services)
-        if not (again or problems):
+        settings = msgspec.structs.replace(settings, upstreams=upstreams, **changes)
+        if not again:
             file = "" if path is None else f"{path}: "
-            _collect(problems, self._read_certificates, settings, file)
+            problems += [file + line for line in self._look_at_files(settings, problems)]
         if problems:
-            raise ConfigError(problems)
-        return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
+            raise PartlyReadError(problems, settings)
+        return settings
 
-    def _read_certificates(self, settings: Settings, file: str) -> None:
-        if not settings.needs_certificates:
-            return
-        # Imported here: a process without TLS does not pay for it.
-        from slardar.acme.checks import problems_of_acme
-        from slardar.control.certificates import read_keyring
-
+    def _look_at_files(self, settings: Settings, problems: Sequence[str]) -> list[str]:
+        folder: str | None = "."
+        if self.parent is not None:
+            # twistd changes to the folder, or to another root, before anything is opened.
+            folder = None if self.parent.get("chroot") else self.parent.get("rundir") or "."
         # Nothing runs yet, no thread either.
-        found = read_keyring(settings, may_fork=True)
-        problems = found.problems + problems_of_acme(settings)
-        if problems:
-            raise ConfigError([file + line for line in problems])
-        self._certificates = found
+        files = look_at_files(settings, problems, may_fork=True, folder=folder)
+        self._certificates = files.certificates
+        return files.problems
 
     def take_certificates(self) -> Any:
         """What :func:`slardar.control.certificates.read_keyring` has found for the settings, so
@@ -285,6 +288,28 @@ class Options(usage.Options):
             settings = msgspec.structs.replace(settings, store=self["store"])
         _collect(problems, _check_store, settings.store, where)
         return settings
+
+
+def _check_files_of_twistd(options: Mapping[str, Any]) -> None:
+    """twistd would end with a traceback, after it has closed the terminal."""
+    if options.get("chroot"):
+        return  # it will see other files
+    places = [("--pidfile", options.get("pidfile"), "; --pidfile= writes none")]
+    if not (options.get("logger") or options.get("syslog")):
+        name = options.get("logfile")
+        if not name and not options.get("nodaemon"):
+            name = "twistd.log"
+        places.append(("--logfile", None if name == "-" else name, ""))
+    problems = []
+    for option, name, hint in places:
+        if name:
+            path = os.path.abspath(name)
+            try:
+                check_writable(path)
+            except OSError as error:
+                problems.append(f"{option}: cannot write {path}: {error.strerror}{hint}")
+    if problems:
+        raise usage.UsageError("\n".join(problems))
 
 
 def _check_tls(tls: ControlTls, file: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from slardar.model.names import usual_address
+from slardar.plain_files import read_regular
 
 __all__ = [
     "HOSTS",
@@ -170,7 +171,6 @@ class WatchedFile(Generic[_T]):
 
     def _text(self) -> str:
         try:
-            with open(self._path, encoding="utf-8", errors="replace") as file:
-                return file.read(_MAX_FILE)
+            return read_regular(self._path, _MAX_FILE)[0].decode("utf-8", "replace")
         except OSError:
             return ""

@@ -15,11 +15,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from msgspec import structs
 from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.error import CannotListenError
@@ -44,17 +45,19 @@ from slardar.daemon import call_in_daemon
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
-from slardar.errors import ConfigError, SlardarError
+from slardar.errors import ConfigError, PartlyReadError, SlardarError
 from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import Live
 from slardar.model.tls import Keyring
+from slardar.named_files import NamedFiles, look_at_files
 from slardar.notify import Notifier
 from slardar.observers.counted import Counted
 from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
+from slardar.stop_signals import StopSignals
 from slardar.stores.copy import StateCopy
 from slardar.stores.kept import KeptStore
 from slardar.stores.urls import hidden_url
@@ -199,6 +202,9 @@ class SlardarService(Service):
         #: ``_has_left``: a successor serves, and this process ends.
         self._serves = self._has_left = False
         self._holds_store = True
+        self._stop_signals = StopSignals(reactor, self._hurry)
+        #: ``_hurried``: whoever stops this process does not want to wait for requests.
+        self._drains = self._hurried = False
         #: What was counted before a successor asked for it.
         self._handed_counts: Counted | None = None
         if predecessor is not None:
@@ -228,6 +234,7 @@ class SlardarService(Service):
             before = signal.getsignal(signal.SIGUSR1)
             self._rotate = before if callable(before) else None
             signal.signal(signal.SIGUSR1, self._asked_to_reopen)
+            self._stop_signals.install()
             # Inside another program, the reactor is that program's.
             self._names.install()
         if self.terminal is not None:
@@ -483,8 +490,8 @@ class SlardarService(Service):
         if self._predecessor is not None:
             # At most two generations serve clients.
             self._predecessor.end(_AT_ONCE)
-        _ignore_signals()
-        _stop_reactor(self._reactor)
+        self._stop_signals.ignore()
+        self._stop_signals.stop()
 
     def end(self, seconds: float) -> None:
         """Finish within so many seconds."""
@@ -534,8 +541,11 @@ class SlardarService(Service):
         return await waiting
 
     async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
+        listeners = [one.listener for one in self._plane.opened if one.listener is not None]
         try:
-            settings = await call_in_daemon(self._reactor, _read_and_check, read_again)
+            settings, files = await call_in_daemon(
+                self._reactor, _read_all, read_again, self._settings, self._keyring, listeners
+            )
             receipt = await self.actions.take_settings(settings, "HUP")
         except ConfigError as error:
             for line in error.problems:
@@ -559,7 +569,7 @@ class SlardarService(Service):
         if waiting:
             _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
         await self._reload_tls()
-        await self._reload_certificates(settings)
+        await self._take_certificates(settings, files)
         receipt = await self._reload_server_files() or receipt
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
@@ -591,17 +601,10 @@ class SlardarService(Service):
             _log.failure("the files of tls of upstreams were not read again")
         return None
 
-    async def _reload_certificates(self, settings: Settings) -> None:
-        """Read the certificates for clients again.  A pair that cannot be used changes nothing:
-        the one in service stays."""
-        try:
-            listeners = [one.listener for one in self._plane.opened if one.listener is not None]
-            found = await call_in_daemon(
-                self._reactor, _read_keyring, settings, self._keyring, listeners
-            )
-        except Exception:
-            _log.failure("the certificates were not read again")
-            return
+    async def _take_certificates(self, settings: Settings, files: NamedFiles) -> None:
+        """Take the certificates for clients that were read.  A pair that cannot be used changes
+        nothing: the one in service stays."""
+        found = files.certificates
         self.actions.certificates.refused = () if found is None else tuple(found.problems)
         if found is None:
             keyring = Keyring()
@@ -611,10 +614,9 @@ class SlardarService(Service):
             for line in found.warnings:
                 _log.warn("{line}", line=line)
             keyring = self._keyring if found.keyring is None else found.keyring
-        problems = await call_in_daemon(self._reactor, _problems_of_acme, settings)
-        for line in problems:
+        for line in files.acme:
             _log.error("not read again: {line}", line=line)
-        if not problems:
+        if not files.acme:
             self._order_certificates(settings)
         if keyring != self._keyring:
             self._keyring = self.actions.certificates.keyring = keyring
@@ -647,7 +649,18 @@ class SlardarService(Service):
         self.ready.errback(failure)
         if self.parent is not None:
             atexit.register(_end_with, 1, self.terminal)
-            self._reactor.callLater(0, _stop_reactor, self._reactor)
+            self._reactor.callLater(0, self._stop_signals.stop)
+
+    def _hurry(self) -> None:
+        """A second signal to stop came: break off the requests that are still under way."""
+        if self._hurried or self._has_left:
+            return
+        self._hurried = True
+        _log.info("stopping at once: told to stop again, so requests under way are broken off")
+        if self._predecessor is not None:
+            self._predecessor.end(0)
+        if self._drains:
+            self._plane.hurry(0)
 
     def stopService(self) -> defer.Deferred[None]:
         """Finish the requests under way, at most for ``timeouts.drain`` seconds."""
@@ -678,8 +691,9 @@ class SlardarService(Service):
             _log.info("stopping: requests under way are finished first")
             drain = self._settings.timeouts.drain
             if before is not None:
-                before.end(drain)
-            await self._plane.stop()
+                before.end(0 if self._hurried else drain)
+            self._drains = True
+            await self._plane.stop(0 if self._hurried else None)
             await self._stop_controls()
             await self._store.close()
             if before is not None:
@@ -766,41 +780,16 @@ def _control_tls(control: Control) -> Any:
     return ServerTls(control.tls)
 
 
-def _read_keyring(
-    settings: Settings,
-    before: Keyring | None = None,
-    open_now: Iterable[ListenerSpec] = (),
-) -> Any:
-    """What :func:`slardar.control.certificates.read_keyring` has found; ``None`` if there is
-    nothing to be read."""
-    if not settings.needs_certificates:
-        return None
-    # Imported here: a process without TLS does not pay for it.
-    from slardar.control.certificates import read_keyring
-
-    return read_keyring(settings, before, open_now)
-
-
-def _problems_of_acme(settings: Settings) -> list[str]:
-    """Why no certificates can be got by ACME, if some are wanted."""
-    if settings.tls.acme is None:
-        return []
-    # Imported here: few processes have it.
-    from slardar.acme.checks import problems_of_acme
-
-    return problems_of_acme(settings)
-
-
 def _first_keyring(settings: Settings, found: Any) -> Keyring:
     """The certificates to begin with, of what was found already or is read now.  Raises ConfigError
     with every mistake."""
     if found is None:
-        found = _read_keyring(settings)
+        files = look_at_files(settings, folder=None)
+        if files.problems:
+            raise ConfigError(files.problems)
+        found = files.certificates
     if found is None:
         return Keyring()
-    problems = found.problems + _problems_of_acme(settings)
-    if problems:
-        raise ConfigError(problems)
     for line in found.warnings:
         _log.warn("{line}", line=line)
     keyring: Keyring = found.keyring
@@ -824,21 +813,37 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _read_and_check(read_again: Callable[[], Settings]) -> Settings:
-    settings = read_again()
+def _read_all(
+    read_again: Callable[[], Settings],
+    before: Settings,
+    keyring: Keyring,
+    listeners: Sequence[ListenerSpec],
+) -> tuple[Settings, NamedFiles]:
+    """The settings, and what is in the files that they name.
+
+    ``before`` and ``keyring`` are in service, and ``listeners`` are open.  Raises ConfigError with
+    every mistake.  Only where nothing but the content of certificates is wrong, and the settings
+    are ``before``, it does not: whoever renews certificates has not changed the configuration.
+    """
+    problems: list[str] = []
+    try:
+        settings = read_again()
+    except PartlyReadError as error:
+        settings, problems = error.value, list(error.problems)
+    files = look_at_files(settings, problems, keyring, listeners)
+    if problems or files.logs or (files.problems and _as_written(settings) != _as_written(before)):
+        raise ConfigError(problems + files.problems)
     check_files(settings.access_log)
-    return settings
+    return settings, files
 
 
-def _stop_reactor(reactor: Any) -> None:
-    if reactor.running:
-        reactor.stop()
-
-
-def _ignore_signals() -> None:
-    """Ignore further signals to end: the process ends already, in the time it was given."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+def _as_written(settings: Settings) -> Settings:
+    """The settings without what is in the files that they name."""
+    return structs.replace(
+        settings,
+        upstreams={name: one.source for name, one in settings.first_upstreams.items()},
+        services={name: one.source for name, one in settings.first_services.items()},
+    )
 
 
 def _end_with(code: int, terminal: Terminal | None) -> None:

@@ -20,6 +20,7 @@ from slardar.errors import ConfigError
 from slardar.model.parse import unread_tls
 from slardar.model.server import TlsOpts, Upstream
 from slardar.model.tls import ServerTls
+from slardar.plain_files import read_regular
 
 __all__ = [
     "all_again",
@@ -174,8 +175,7 @@ def _checked_ca(text: str, name: str) -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_FILE + 1)
+        data, _ = read_regular(path, _MAX_FILE + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > _MAX_FILE:

@@ -334,7 +334,10 @@ def test_balancers_of_a_file_are_checked() -> None:
         ("\tworkers: 1", "line 1, column 1: found character that cannot start any token"),
         ("timeouts:\n\tread: 1", "line 2, column 1: "),
         ("a: [", "line 2, column 1: "),
-        ("a: 1\n---\nb: 2", "line 2, column 1: but found another document"),
+        (
+            "a: 1\n---\nb: 2",
+            "line 2, column 1: expected one document; another one begins here",
+        ),
         ("a: !!python/object/apply:os.system [x]", "line 1, column 4: could not determine"),
         ("a: *b", "line 1, column 4: the alias *b has no anchor before it"),
         ("a: &a [*a]", "line 1, column 8: the alias *a has no anchor before it"),

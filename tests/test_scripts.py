@@ -1,8 +1,13 @@
-"""``scripts/run_tests``: both runs of pytest count, and either may have nothing to run."""
+"""The scripts: ``run_tests`` adds up the outcomes of pytest, ``demo`` starts all or nothing."""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -71,3 +76,96 @@ def test_outcomes_are_added_up(
         assert len(ran) == (broken or 3)
         said = [] if broken else [f"{name} tests: {SAID[end]}" for name, end in ends.items()]
         assert done.stdout.splitlines() == said
+
+
+class Demo:
+    """What ``scripts/demo`` says, with ports and a folder of its own."""
+
+    def __init__(self, folder: Path, **ports: str) -> None:
+        self._own = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+        first, second, listen, control = (one.getsockname()[1] for one in self._own)
+        for one in self._own:
+            one.close()
+        chosen = {
+            "BACKENDS": f"{first} {second}",
+            "LISTEN": f"tcp:{listen}:interface=127.0.0.1",
+            "CONTROL": f"tcp:{control}:interface=127.0.0.1",
+            "FOLDER": str(folder / "kept"),
+            **ports,
+        }
+        self.port, self.control = listen, control
+        self.process = subprocess.Popen(
+            [CHECKOUT / "scripts" / "demo", Path(sys.executable).parent],
+            env={**os.environ, **chosen},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Ctrl-C in a terminal reaches all of them.
+            start_new_session=True,
+        )
+
+    def interrupt(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def until(self, text: str) -> str:
+        """What it says, up to ``text``."""
+        assert self.process.stdout is not None
+        said = ""
+        while text not in said:
+            line = self.process.stdout.readline()
+            assert line, said
+            said += line
+        return said
+
+    def rest(self) -> str:
+        """What it says until nobody is left who could say something."""
+        return self.process.communicate(timeout=60)[0]
+
+
+@pytest.mark.parametrize("key", ["BACKENDS", "LISTEN", "CONTROL"])
+def test_demo_beside_a_stranger(tmp_path: Path, key: str) -> None:
+    """One line, the end, and nothing that is left."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        taken = {
+            "BACKENDS": f"{port} 0",
+            "LISTEN": f"tcp:{port}:interface=127.0.0.1",
+            "CONTROL": f"tcp:{port}:interface=127.0.0.1",
+        }
+        demo = Demo(tmp_path, **{key: taken[key]})
+        (line,) = demo.rest().splitlines()
+    assert demo.process.returncode == 1
+    assert line.startswith("cannot serve on ")
+    assert f"{port}: " in line
+    assert not (tmp_path / "kept").exists()
+
+
+def test_demo_waits_for_slardar(tmp_path: Path) -> None:
+    """The second Ctrl-C ends the drain; nobody writes to the terminal after the end."""
+    demo = Demo(tmp_path)
+    demo.until("Ctrl-C ends slardar and both backends.")
+    assert (tmp_path / "kept" / "slardar.db").exists()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        place = f"http://127.0.0.1:{demo.control}/upstream/a"
+        body = f'{{"servers": [{{"host": "127.0.0.1", "port": {silent.getsockname()[1]}}}]}}'
+        put = urllib.request.Request(place, body.encode(), method="PUT")
+        with urllib.request.urlopen(put, timeout=20):
+            pass
+        with socket.create_connection(("127.0.0.1", demo.port), 20) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            while True:
+                there = silent.accept()[0]
+                there.settimeout(20)
+                # Heartbeats only connect.
+                if there.recv(100):
+                    break
+                there.close()
+            demo.interrupt()
+            demo.until("stopping: requests under way are finished first")
+            demo.interrupt()
+            said = demo.rest()
+            there.close()
+    assert "stopping at once: told to stop again" in said
+    assert "Server Shut Down" in said
+    assert "Traceback" not in said

@@ -6,6 +6,7 @@ import importlib.util
 import ssl
 
 from slardar.config import Settings
+from slardar.plain_files import check_regular
 
 __all__ = ["problems_of_acme"]
 
@@ -25,6 +26,7 @@ def problems_of_acme(settings: Settings) -> list[str]:
         )
     if acme.ca is not None:
         try:
+            check_regular(acme.ca)
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(acme.ca)
         except ssl.SSLError:
             problems.append(f"tls.acme.ca: expected certificates in PEM in {acme.ca}")

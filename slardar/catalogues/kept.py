@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,7 @@ from twisted.python.failure import Failure
 from slardar.catalogues.watch import KnownService, ServiceWatch
 from slardar.daemon import call_in_daemon
 from slardar.errors import one_line, printable
+from slardar.plain_files import read_regular
 
 __all__ = ["KeptListings"]
 
@@ -192,17 +192,14 @@ def _reason_of(failure: Failure) -> str:
 
 
 def _read(path: str, now: float) -> list[KnownService]:
-    """What the file says, ``now`` being the time.  Raises OSError, or ValueError for a file that
-    is not usable.  Blocks."""
+    """What the file says, ``now`` being the time.  Raises ValueError for a file that is not
+    usable.  Blocks."""
     try:
-        # A pipe must not make the start wait.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        data, _ = read_regular(path, _LIMIT + 1)
     except FileNotFoundError:
         return []
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
-        data = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise ValueError(error.strerror) from None
     if len(data) > _LIMIT:
         raise ValueError(f"it has more than {_LIMIT} bytes")
     found = msgspec.json.decode(data, type=_File)

@@ -27,6 +27,7 @@ from slardar.catalogues.http import TIMEOUT, AskError, Ended, Source, decoded
 from slardar.model.kubernetes_query import KubernetesQuery
 from slardar.model.names import host_port
 from slardar.model.service import Origin
+from slardar.plain_files import read_regular
 from slardar.quiet import QuietPool
 from slardar.repeated import Lookups, Schedule
 
@@ -39,6 +40,8 @@ WATCH: Final = 60.0
 MARGIN: Final = 10.0
 #: Seconds that a good watch lasts at least, and for which a list holds.
 _SHORTEST: Final = 1.0
+#: Bytes of a file of the account that are read: a CA's, or a token.
+_MAX_FILE: Final = 1 << 20
 #: HTTP's status for a version that was forgotten.
 _GONE: Final = 410
 _CERTIFICATE: Final = re.compile(
@@ -219,7 +222,7 @@ class KubernetesCatalogue(Catalogue):
     def _read(self, name: str) -> str:
         """A file of the service account; empty if there is none."""
         try:
-            return (self._account / name).read_text("ascii")
+            return read_regular(str(self._account / name), _MAX_FILE)[0].decode("ascii")
         except FileNotFoundError:
             return ""
         except (OSError, ValueError) as error:

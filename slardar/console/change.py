@@ -10,7 +10,7 @@ import click
 
 from slardar.console.client import Client
 from slardar.console.completion import complete_server, complete_upstream
-from slardar.console.options import control_options, json_option
+from slardar.console.options import Number, Whole, control_options, json_option
 from slardar.console.output import print_diff, print_json
 from slardar.console.show import rows_of
 from slardar.errors import printable
@@ -111,7 +111,7 @@ def set_upstream(
 @click.command()
 @_name
 @_server
-@click.option("--weight", type=click.IntRange(min=0))
+@click.option("--weight", type=Whole("a weight such as 2", 0))
 @click.option("--backup", is_flag=True, help="Only for when no other server is available.")
 @json_option
 @control_options
@@ -145,7 +145,7 @@ def add(
 @click.option(
     "--wait",
     "seconds",
-    type=click.FloatRange(min=0),
+    type=Number("a number of seconds", 0),
     metavar="SECONDS",
     help="End only when no request is under way on it; at most after so many seconds.",
 )
@@ -203,7 +203,7 @@ def up(name: str, server: dict[str, Any], as_json: bool, client: Client) -> None
 @click.command()
 @_name
 @_server
-@click.argument("number", type=click.IntRange(min=0), metavar="WEIGHT")
+@click.argument("number", type=Whole("a weight such as 2", 0), metavar="WEIGHT")
 @json_option
 @control_options
 def weight(name: str, server: dict[str, Any], number: int, as_json: bool, client: Client) -> None:
@@ -248,7 +248,7 @@ def rm(name: str, server: dict[str, Any] | None, as_json: bool, client: Client) 
 
 
 @click.command()
-@click.argument("version", type=click.IntRange(min=0))
+@click.argument("version", type=Whole("the number of a version", 0))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @control_options

@@ -14,7 +14,7 @@ import click
 
 from slardar.errors import printable
 
-__all__ = ["DEFAULT", "Answer", "Client"]
+__all__ = ["DEFAULT", "Answer", "Client", "RefusedError"]
 
 #: The default place of the control channel of ``twistd slardar``.
 DEFAULT = "http://127.0.0.1:1995"
@@ -30,6 +30,14 @@ class Answer(NamedTuple):
     value: Any
     #: The version of the configuration, as ``If-Match`` takes it.
     etag: str
+
+
+class RefusedError(click.ClickException):
+    """The channel has refused a call, with this status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Client:
@@ -128,7 +136,7 @@ class Client:
         if reply.status >= 300:
             message = answer.get("msg") if isinstance(answer, dict) else None
             lines = f"{message or answer} ({reply.status})".splitlines()
-            raise click.ClickException("\n".join(map(printable, lines)))
+            raise RefusedError("\n".join(map(printable, lines)), reply.status)
         return Answer(answer, reply.headers.get("ETag", ""))
 
     def _connection(self) -> http.client.HTTPConnection:

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from slardar.console.client import DEFAULT, Client
+from slardar.console.options import given
 
 __all__ = ["complete_server", "complete_upstream", "completion"]
 
@@ -18,9 +19,8 @@ _PATIENCE = 2.0
 
 def _status(context: click.Context) -> dict[str, Any]:
     """The status, or nothing if slardar cannot be asked: a shell has no place for an error."""
-    given = context.params
-    place = given.get("control") or os.environ.get("SLARDAR_CONTROL") or DEFAULT
-    token = given.get("token") or os.environ.get("SLARDAR_TOKEN")
+    place = given(context, "control") or os.environ.get("SLARDAR_CONTROL") or DEFAULT
+    token = given(context, "token") or os.environ.get("SLARDAR_TOKEN")
     try:
         trust = (os.environ.get("SLARDAR_CACERT"), os.environ.get("SLARDAR_CERT"))
         found: dict[str, Any] = Client(place, token, *trust, timeout=_PATIENCE).get("status")

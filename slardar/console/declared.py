@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from slardar.console.client import Client
+from slardar.console.client import Client, RefusedError
 from slardar.console.options import control_options, json_option
 from slardar.console.output import print_diff, print_json
 from slardar.errors import ConfigError, PartlyReadError, printable
@@ -47,6 +49,19 @@ def read_declaration(file: str) -> bytes:
         raise click.ClickException(f"{file}: expected what JSON can hold: {error}") from None
 
 
+@contextmanager
+def _about(file: str) -> Iterator[None]:
+    """What slardar finds wrong in the declaration is told with the file's name."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.status != 400:
+            raise
+        name = printable("standard input" if file == "-" else file)
+        lines = [f"{name}: {line}" for line in error.message.splitlines()]
+        raise click.ClickException("\n".join(lines)) from None
+
+
 def _shown(differences: list[dict[str, Any]]) -> None:
     for one in differences:
         # It may be asked of an older slardar.
@@ -82,7 +97,8 @@ def diff(file: str, prune: bool, exit_code: bool, as_json: bool, client: Client)
       slardar diff site.yaml --prune --exit-code
     """
     body = read_declaration(file)
-    found = client.call("POST", ("diff",), body, {"prune": str(int(prune))})
+    with _about(file):
+        found = client.call("POST", ("diff",), body, {"prune": str(int(prune))})
     if as_json:
         print_json(found)
     elif found:
@@ -114,13 +130,15 @@ def apply(file: str, prune: bool, yes: bool, as_json: bool, client: Client) -> N
     parameters = {"prune": str(int(prune))}
     headers = {}
     if not yes:
-        asked = client.ask("POST", ("diff",), body, parameters)
+        with _about(file):
+            asked = client.ask("POST", ("diff",), body, parameters)
         if asked.value:
             _shown(asked.value)
             click.confirm(_question(asked.value), abort=True, err=True)
             headers = {"If-Match": asked.etag}
     parameters["receipt"] = "1"
-    answer = client.call("POST", ("apply",), body, parameters, headers)
+    with _about(file):
+        answer = client.call("POST", ("apply",), body, parameters, headers)
     if as_json:
         print_json(answer)
         return

@@ -12,13 +12,15 @@ from typing import Any
 import click
 
 from slardar.console.client import Client
-from slardar.console.options import control_options
+from slardar.console.options import Whole, control_options
 from slardar.console.output import columns
 from slardar.errors import ConfigError, printable
 from slardar.hooks.trial import Trial, read_body, read_reply, read_request
 from slardar.http1.tls import TlsFacts
 from slardar.http1.told_tls import told_tls
 from slardar.model.hook import check_new_hook_name
+from slardar.model.networks import read_address
+from slardar.model.reader import shown
 from slardar.model.setting import settings_in_use
 
 __all__ = ["hooks", "push", "try_hook"]
@@ -62,7 +64,7 @@ _language_option = click.option(
 @click.option("--shadow", is_flag=True, help="Post it, and run it beside what is in service.")
 @click.option(
     "--canary",
-    type=click.IntRange(1, 99),
+    type=Whole("a percentage from 1 to 99", 1, 99),
     metavar="PERCENT",
     help="Activate it for so many of a hundred requests.",
 )
@@ -325,6 +327,10 @@ def try_hook(
     """
     language = _language(file, language)
     _checked_name(language, name)
+    if read_address(client.encode()) is None:
+        raise click.UsageError(
+            f"--client: expected an address such as 192.0.2.1, or unix:, got {shown(client)}"
+        )
     sources = {}
     for pair in modules:
         module, separator, place = pair.partition("=")
@@ -377,6 +383,10 @@ def _settings(pairs: Iterable[str]) -> Mapping[str, str]:
         try:
             values[name] = json.loads(text)
         except (ValueError, RecursionError):
+            if text.lstrip()[:1] in ("{", "[", '"'):
+                raise click.UsageError(
+                    f"--setting: expected JSON or a text behind =, got {pair}"
+                ) from None
             values[name] = text
     found, failed = settings_in_use({}, values, {}, {})
     if failed:

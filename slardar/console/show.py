@@ -10,7 +10,7 @@ import click
 
 from slardar.console.client import Client
 from slardar.console.completion import complete_upstream
-from slardar.console.options import control_options, json_option
+from slardar.console.options import Whole, control_options, json_option
 from slardar.console.output import Cell, print_diff, print_json, print_table, styled
 
 __all__ = [
@@ -271,7 +271,12 @@ def certificates(as_json: bool, client: Client) -> None:
 
 @click.command()
 @click.option("--limit", default=20, show_default=True, help="So many changes.")
-@click.option("--version", "number", type=int, help="The changes of this version, whole.")
+@click.option(
+    "--version",
+    "number",
+    type=Whole("the number of a version", 0),
+    help="The changes of this version, whole.",
+)
 @json_option
 @control_options
 def history(limit: int, number: int | None, as_json: bool, client: Client) -> None:

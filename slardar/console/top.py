@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import click
 
 from slardar.console.client import Client
-from slardar.console.options import control_options
+from slardar.console.options import Number, control_options
 from slardar.console.output import Cell, print_json, print_table, styled
 from slardar.console.show import Row, rows_of
 from slardar.errors import printable
@@ -226,7 +226,11 @@ def _cells(line: Line) -> Sequence[Cell]:
 
 @click.command()
 @click.option(
-    "--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="SECONDS"
+    "--interval",
+    type=Number("seconds from 0.2 to 60", 0.2, 60),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
 )
 @click.option("--sort", type=click.Choice(_SORTS), default="rate", show_default=True)
 @click.option("--filter", "wanted", default="", metavar="TEXT", help="Only names with TEXT.")

@@ -37,6 +37,7 @@ from slardar.errors import SlardarError
 from slardar.model.certificate import host_names
 from slardar.model.listener import ListenerSpec
 from slardar.model.tls import INTERMEDIATE, ClientPolicy, Keyring, Pair, stricter
+from slardar.plain_files import read_regular
 from slardar.tls_files import blocks
 
 __all__ = ["Found", "CertificateError", "checked_pair", "read_keyring"]
@@ -336,18 +337,7 @@ def _staple_names(cert: str) -> tuple[str, str]:
 def _read(path: str, most: int = _MAX_FILE) -> tuple[bytes, int]:
     """The content of a file, and its mode."""
     try:
-        # Fewer calls of the kernel than with a file of Python's: there may be many files.
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            about = os.fstat(file)
-            if not stat.S_ISREG(about.st_mode):
-                # A pipe, which may come in pieces.
-                with open(file, "rb", closefd=False) as opened:
-                    data = opened.read(most + 1)
-            else:
-                data = os.read(file, min(about.st_size, most) + 1)
-        finally:
-            os.close(file)
+        data, about = read_regular(path, most + 1)
     except OSError as error:
         raise CertificateError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > most:

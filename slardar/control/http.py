@@ -103,6 +103,9 @@ class ControlRequest(http.Request):
         self.content = BytesIO()
         site = self.channel.factory
         try:
+            if self.channel.version == b"HTTP/1.1" and not self._header("Host"):
+                # RFC 9112, section 3.2.
+                raise RefusedError(400, "expected a Host header")
             if site.dashboard.has(self.channel.method, self.channel.uri):
                 site.gate.check_browser(self._header, self._peer)
                 if length != 0:
@@ -353,6 +356,12 @@ class ControlChannel(http.HTTPChannel):
     def room(self) -> Room:
         """What all connections share."""
         return self.factory.room
+
+    @property
+    def version(self) -> bytes:
+        """The version of HTTP of the request whose head is complete."""
+        version: bytes = self._version
+        return version
 
     @property
     def method(self) -> bytes:

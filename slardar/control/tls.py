@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from slardar.config import ControlTls
 from slardar.errors import ConfigError
+from slardar.plain_files import check_regular
 
 __all__ = ["ServerTls"]
 
@@ -98,8 +99,7 @@ def _use(key: str, path: str, use: Callable[[str], Any], expected: str) -> None:
     """Load a file with a function of OpenSSL, whose errors quote nothing of the file."""
     where = f"control.tls.{key}"
     try:
-        with Path(path).open("rb"):
-            pass
+        check_regular(path)
     except OSError as error:
         raise ConfigError(f"{where}: cannot read {path}: {error.strerror}") from None
     try:

@@ -49,6 +49,12 @@ class _Loader(_Yaml):  # type: ignore[misc]
         return found
 
 
+#: What PyYAML says in words that need its context.
+_WORDS = {
+    "but found another document": "expected one document; another one begins here, behind ---",
+}
+
+
 def read_file(path: str) -> object:
     """The plain data in a YAML file, ``None`` if it is empty.  Blocks.
 
@@ -73,7 +79,8 @@ def read_file(path: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{path}: {place}{error.problem}") from None
+        problem = _WORDS.get(str(error.problem), error.problem)
+        raise ConfigError(f"{path}: {place}{problem}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # ValueError comes from a value such as 2024-99-99, which YAML reads as a date.
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None

@@ -25,6 +25,8 @@ __all__ = [
     "StdoutSink",
     "StreamSink",
     "check_files",
+    "check_writable",
+    "problems_of_files",
     "sink_for",
 ]
 
@@ -152,15 +154,10 @@ class FileSink(Sink):
             self._fd = None
 
     def _open(self) -> int:
-        flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
-        try:
-            # Read and write: a named pipe without a reader does not block then.
-            fd = os.open(self._path, flags | os.O_RDWR, _MODE)
-        except PermissionError:
-            return os.open(self._path, flags | os.O_WRONLY, _MODE)
+        fd, can_read = _open_file(self._path, os.O_CREAT)
         about = os.fstat(fd)
         self._look(about)
-        if stat.S_ISREG(about.st_mode) and _ends_within_a_line(fd):
+        if can_read and stat.S_ISREG(about.st_mode) and _ends_within_a_line(fd):
             # A process was killed, or the disk was full, within the line.
             os.write(fd, b"\n")
         return fd
@@ -347,6 +344,50 @@ def check_files(logs: Iterable[AccessLog]) -> None:
             sink.close()
     if problems:
         raise ConfigError(problems)
+
+
+def problems_of_files(logs: Iterable[AccessLog], folder: str = ".") -> list[str]:
+    """A line for each access log to whose file this process cannot write.
+
+    Relative names begin at ``folder``.  No file is made or changed.  It blocks.
+    """
+    problems = []
+    for log in logs:
+        to = destination_of(log.to)
+        if to.kind == "file":
+            try:
+                check_writable(os.path.join(folder, to.path))
+            except OSError as error:
+                problems.append(f"access_log: {log.to}: {error.strerror}")
+    return problems
+
+
+def check_writable(path: str) -> None:
+    """Raises OSError if this process could not open ``path`` to write; makes nothing."""
+    try:
+        os.close(_open_file(path)[0])
+    except FileNotFoundError:
+        # The file would be made, behind links where its name is one.
+        above = os.path.dirname(os.path.realpath(path))
+        if not os.path.isdir(above):
+            raise
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+
+
+def _open_file(path: str, more: int = 0) -> tuple[int, bool]:
+    """Open a file to append to it; whether it can be read, too.  ``more`` are flags.
+
+    Never waits: a pipe that only takes writing needs a reader, and is an OSError without.
+    """
+    flags = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | more
+    try:
+        # Read and write: a named pipe without a reader does not block then.
+        return os.open(path, flags | os.O_RDWR, _MODE), True
+    except PermissionError:
+        fd = os.open(path, flags | os.O_WRONLY | os.O_NONBLOCK, _MODE)
+        os.set_blocking(fd, True)
+        return fd, False
 
 
 def syslog_head() -> bytes:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from slardar import plugins
 from slardar.config import Health
 from slardar.errors import ConfigError
 from slardar.model.parse import parse_upstream
+from slardar.model.reader import Problems, read, shown
 from slardar.model.server import Upstream
 from slardar.model.yaml_file import read_file
 
@@ -78,7 +79,7 @@ class _File(Struct, forbid_unknown_fields=True):
     upstream: dict[str, Any]
     servers: dict[str, Behaviour] = {}
     load: Load = Load()
-    failures: list[Change] = []
+    failures: tuple[Change, ...] = ()
     #: The settings of heartbeats.
     health: Health = Health()
     #: Workers, which tell each other what they learn of servers.
@@ -111,10 +112,15 @@ def read_scenario(path: str, mode: str | None = None) -> Scenario:
     Raises ConfigError.
     """
     plain = read_file(path)
-    try:
-        file = msgspec.convert(plain, _File)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    expected = ", ".join(_File.__struct_fields__)
+    if not isinstance(plain, Mapping):
+        raise ConfigError(f"{path}: expected an object of {expected}, got {shown(plain)}")
+    problems = Problems()
+    file = read(_File, plain, "", problems)
+    if any(key not in _File.__struct_fields__ for key in plain):
+        problems.lines.append(f"the keys are {expected}")
+    if file is None or problems.lines:
+        raise ConfigError([f"{path}: {line}" for line in problems.lines])
     body = dict(file.upstream)
     if mode is not None:
         body["mode"] = mode

@@ -34,6 +34,7 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from slardar.errors import StoreError
+from slardar.plain_files import read_regular
 from slardar.quiet import QuietPool
 from slardar.stores.etcd_exchange import Body, Bytes, Connection, Deadline, Member, explained
 from slardar.stores.etcd_messages import (
@@ -75,8 +76,8 @@ class Credentials:
         if not self.file:
             return self.user, self.password
         try:
-            with open(self.file, encoding="utf-8") as file:
-                user, colon, password = file.read(4096).partition("\n")[0].partition(":")
+            text = read_regular(self.file, 4096)[0].decode("utf-8")
+            user, colon, password = text.partition("\n")[0].partition(":")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
             raise StoreError(f"credentials {self.file}: {reason}") from None

@@ -10,9 +10,11 @@ from msgspec import Struct
 from slardar import plugins
 from slardar.config import Settings, load_file, parse_settings
 from slardar.errors import ConfigError, printable
+from slardar.hooks.engine import MAX_CODE
 from slardar.model.hook import HookKey
 from slardar.model.reader import shown
 from slardar.model.yaml_file import read_file
+from slardar.plain_files import read_regular
 from slardar.testing.expectations import Expectation, read_expectations
 
 __all__ = ["Candidate", "read_candidate", "read_hooks"]
@@ -62,7 +64,8 @@ def read_hooks(raw: object, folder: Path, file: str) -> dict[HookKey, str]:
         if language is None:
             raise ConfigError(f"{where}: expected a file that ends in .py or .lua")
         try:
-            found[language, str(name)] = (folder / str(path)).read_text("utf-8")
+            data, _ = read_regular(str(folder / str(path)), MAX_CODE * 4 + 1)
+            found[language, str(name)] = data.decode("utf-8")
         except OSError as error:
             raise ConfigError(f"{where}: {path}: {error.strerror}") from None
         except UnicodeDecodeError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
@@ -14,6 +13,8 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
 from zope.interface import implementer
+
+from slardar.plain_files import check_regular
 
 __all__ = ["CertificatePaths", "creator_for"]
 
@@ -65,7 +66,7 @@ class _Files:
 def _load(load: Callable[[str], object], path: str, what: str) -> None:
     """Have OpenSSL read a PEM file."""
     try:
-        Path(path).read_bytes()
+        check_regular(path)
         load(path)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None

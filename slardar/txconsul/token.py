@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slardar.plain_files import read_regular
+
 __all__ = ["read_token"]
 
 #: Characters of a token's file.  A token of Consul has 36; one of an identity provider a few 1,000.
@@ -14,8 +16,7 @@ def read_token(path: str) -> str:
     Raises ValueError, and names the file, when it cannot be read.
     """
     try:
-        with open(path, encoding="ascii") as file:
-            text = file.read(_MAX_TOKEN + 1)
+        text = read_regular(path, _MAX_TOKEN + 1)[0].decode("ascii")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "expected a token in it"
         raise ValueError(f"{path}: {reason}") from None

@@ -77,10 +77,29 @@ def test_balancer_of_ones_own_on_an_access_log() -> None:
         (("scenario.yaml", "--log", "none.log"), "none.log: No such file"),
         (("scenario.yaml", "--log", "scenario.yaml"), "expected an access log"),
         (("scenario.yaml", "--mode", "none"), "upstream.mode"),
+        (("empty.yaml",), "empty.yaml: expected an object of upstream, servers, load, "),
+        (("list.yaml",), "list.yaml: expected an object of upstream, servers, load, "),
+        (("keys.yaml",), 'keys.yaml: upstreams: unknown key (did you mean "upstream"?)'),
+        (("keys.yaml",), "keys.yaml: the keys are upstream, servers, load, failures, "),
+        (("keys.yaml",), "keys.yaml: upstream: is missing"),
+        (("values.yaml",), "values.yaml: load.rate: expected "),
+        (("values.yaml",), "values.yaml: failures[0].state: expected "),
     ],
 )
 def test_mistakes(words: tuple[str, ...], message: str) -> None:
     """A line says what is wrong, and the exit code is 1."""
+    wrong = {
+        "empty": None,
+        "list": [1],
+        "keys": {"upstreams": {}},
+        "values": {
+            "upstream": {},
+            "load": {"rate": "x"},
+            "failures": [{"at": 1, "server": "a", "state": "gone"}],
+        },
+    }
+    for name, value in wrong.items():
+        Path(f"{name}.yaml").write_text(json.dumps(value))
     done = run(*words)
     assert done.exit_code == 1
     assert message in done.output

@@ -225,6 +225,8 @@ def test_failures_have_exit_code_1(folder: Path, file: str, code: str, says: str
         (("tenant.py", "--request", "get.http", "--setting", "x=NaN"), "settings.x: expected"),
         (("tenant.py", "--request", "get.http", "--setting", "exit=1"), "settings.exit: "),
         (("tenant.py", "--request", "get.http", "--client", "\xe9"), "client: expected"),
+        (("tenant.py", "--request", "get.http", "--client", "zz"), "--client: expected an address"),
+        (("tenant.py", "--request", "get.http", "--setting", "a={"), "--setting: expected JSON"),
         (("tenant.py", "--request", "get.http", "--trusted", "10.0.0.1/8"), "trusted: expected"),
     ],
 )

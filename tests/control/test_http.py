@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from twisted.internet.address import UNIXAddress
 
 from slardar.control.actions import Actions
 from slardar.errors import ConflictError, StoreError
@@ -433,3 +434,21 @@ def test_own_page_may_call(client: WebClient) -> None:
     """The dashboard's requests have the same origin."""
     headers = {"Origin": "http://127.0.0.1:1995", "Sec_Fetch_Site": "same-origin"}
     assert client.call("PUT", "/upstream/a", upstream(1), **headers).body == OK
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /upstreams HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /upstreams HTTP/1.0\r\n\r\n", b"200"),
+        (b"GET /upstreams HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
+    ],
+)
+@pytest.mark.parametrize("address", [None, UNIXAddress(None)])
+def test_host_must_be_there(actions: Actions, head: bytes, status: bytes, address: Any) -> None:
+    """RFC 9112, section 3.2: over every kind of socket, and for the dashboard, too."""
+    client = WebClient(actions, address)
+    client.send(head)
+    assert client.transport.value().split(b" ")[1] == status
+    assert (b"expected a Host header" in client.transport.value()) == (status == b"400")

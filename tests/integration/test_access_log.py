@@ -140,7 +140,7 @@ def test_file_that_cannot_be_written_stops_the_start(
     options = configured(tmp_path, nginx, {"to": "file:no/a.log"})
     slardar = start(Team(tmp_path, *options))
     assert slardar.wait() == 1
-    slardar.wait_for(r"cannot start: access_log: file:no/a\.log: No such file or directory")
+    slardar.wait_for(r"slardar\.yaml: access_log: file:no/a\.log: No such file or directory")
 
 
 def test_hup_changes_the_logs(tmp_path: Path, start: Start, nginx: Nginx) -> None:

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slardar.cli import main
+from slardar.console import options
 from tests.certificates import Authority
 from tests.integration.conftest import Start
 from tests.integration.programs import PATIENCE, Nginx, Slardar
@@ -60,6 +61,90 @@ def said(slardar: Slardar, *words: Any, input: str | None = None) -> str:
 
 def told(slardar: Slardar, *words: Any) -> Any:
     return json.loads(said(slardar, *words, "--json"))
+
+
+def commands(group: click.Group = main, *before: str) -> Iterator[tuple[list[str], click.Command]]:
+    """Every command, with the words that name it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *before, name)
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield [*before, name], command
+
+
+ASKING = [
+    words for words, one in commands() if any(option.name == "control" for option in one.params)
+]
+
+
+@pytest.mark.parametrize("words", ASKING, ids=" ".join)
+def test_options_of_the_channel_stand_on_both_sides(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a command, behind it, and in the environment: the one behind it wins, and the
+    environment comes last."""
+    asked: list[tuple[Any, ...]] = []
+
+    def ask(*arguments: Any, **more: Any) -> None:
+        asked.append(arguments)
+        raise click.ClickException("asked")
+
+    monkeypatch.setattr(options, "Client", ask)
+    monkeypatch.chdir(tmp_path)
+    command = main
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    needed = [
+        "1" if isinstance(one.type, click.types.IntParamType) else "x:1"
+        for one in command.params
+        if isinstance(one, click.Argument) and one.required
+    ]
+    needed += [
+        word
+        for one in command.params
+        if isinstance(one, click.Option) and one.required
+        for word in (one.opts[0], "script.a")
+    ]
+    env = {"SLARDAR_CONTROL": "unix:env", "SLARDAR_TOKEN": "env"}
+    for before, behind, expected in (
+        ([], [], ("unix:env", "env")),
+        (["--control", "unix:a"], [], ("unix:a", "env")),
+        ([], ["--control", "unix:b"], ("unix:b", "env")),
+        (["--control", "unix:a", "--token", "t"], ["--control", "unix:b"], ("unix:b", "t")),
+    ):
+        done = CliRunner(env=env).invoke(main, [*before, *words, *needed, *behind])
+        assert done.output.endswith("Error: asked\n"), done.output
+        assert asked.pop()[:2] == expected
+
+
+def test_rubbish_is_told_with_what_was_expected(slardar: Slardar, tmp_path: Path) -> None:
+    """The file, the version."""
+    file = tmp_path / "site.yaml"
+    file.write_text("upstreams: {a: {servers: [{host: 127.0.0.1, port: 0}]}}\n")
+    for words in (["diff", file], ["apply", file], ["apply", file, "--yes"]):
+        done = run(slardar, *words)
+        assert done.exit_code == 1
+        assert f"{file}: upstreams.a.servers[0].port: expected " in done.output
+    file.write_text("a: 1\n---\nb: 1\n")
+    assert "line 2, column 1: expected one document" in run(slardar, "apply", file).output
+    for words, expected in (
+        (["rollback", "abc"], "the number of a version, got abc"),
+        (["rollback", "-5"], "No such option"),
+        (["history", "--version", "x"], "the number of a version, got x"),
+        (["weight", HOST, "a:1", "2.5"], "a weight such as 2, got 2.5"),
+        (["top", "--interval", "0"], "seconds from 0.2 to 60, got 0"),
+    ):
+        done = run(slardar, *words)
+        assert done.exit_code == 2
+        assert expected in done.output
+
+
+def test_no_number_is_refused_in_click_s_words() -> None:
+    """Its "integer range" says nothing of what was expected."""
+    for words, command in commands():
+        for one in command.params:
+            if isinstance(one.type, (click.IntRange, click.FloatRange)):
+                assert isinstance(one.type, (options.Whole, options.Number)), words
 
 
 def test_life_of_an_upstream(slardar: Slardar, backend: Nginx) -> None:

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,3 +215,42 @@ def test_folder_to_run_in_that_is_not_there(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == f"slardar: --rundir: expected a folder, got {tmp_path / 'missing'}\n"
+
+
+PID, LOG = "--pidfile: cannot write HERE", "--logfile: cannot write HERE"
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ((), (f"{PID}/twistd.pid", f"{LOG}/twistd.log")),
+        (("--nodaemon",), (f"{PID}/twistd.pid",)),
+        (("--pidfile=", "--logfile", "a.log"), (f"{LOG}/a.log",)),
+        (("--pidfile=", "--logfile=no/a.log"), (f"{LOG}/no/a.log",)),
+    ],
+)
+def test_folder_that_cannot_be_written(words: tuple[str, ...], lines: tuple[str, ...]) -> None:
+    """twistd's own files are looked at before it begins, for it would end with a traceback."""
+    # Root may write everywhere.
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    user = nobody if os.geteuid() == 0 else ()
+    look = [*user, sys.executable, "-c", "import slardar.options"]
+    if subprocess.run(look, cwd=CHECKOUT, capture_output=True, check=False).returncode:
+        pytest.skip("nobody cannot read the checkout")
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o555)
+        done = subprocess.run(
+            [*user, *TWISTD, *words, "slardar", *ENDPOINTS],
+            cwd=name,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert os.listdir(name) == []
+    assert done.returncode == 1
+    said = done.stderr.replace(os.path.realpath(name), "HERE").splitlines()
+    assert len(said) == len(lines), done.stderr
+    for line, expected in zip(said, lines, strict=True):
+        assert line.startswith(f"slardar: {expected}: ")

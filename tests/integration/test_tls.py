@@ -370,6 +370,42 @@ def test_redirect_to_https(site: Site) -> None:
     assert "Strict-Transport-Security" not in text
 
 
+def test_file_with_a_wrong_pair_changes_nothing(site: Site) -> None:
+    """The file is refused as ``--check`` refuses it, with every mistake: neither the limit that
+    stands beside the pair holds, nor is the new upstream served."""
+    site.start("1")
+    path = site.folder / "slardar.yaml"
+    served = json.loads(path.read_text())
+    wrong = json.loads(path.read_text())
+    pair = {"cert": f"{site.folder}/certs/a.pem", "key": str(site.authority.issue("b")[1])}
+    wrong["tls"]["certificates"].append(pair)
+    wrong["limits"] = {"url": 20}
+    wrong["access_log"] = {"to": "file:no/a.log"}
+    wrong["upstreams"]["new.example"] = served["upstreams"]["a.example"]
+    path.write_text(json.dumps(wrong))
+    site.program.signal(signal.SIGHUP)
+    site.program.wait_for(
+        r"not read again: tls\.certificates\[1\]: the key in \S+b\.key is not that"
+    )
+    site.program.wait_for(r"not read again: access_log: file:no/a\.log: No such file")
+    assert site.program.call("GET", "/upstream/new.example")[0] == 404
+    assert site.curl("a.example", "/" + "x" * 30)[0] == 200
+    assert "read again: version" not in site.program.output
+    path.write_text(json.dumps(served | {"limits": {"url": 20}}))
+    site.hup("read again: limits hold from now on")
+    assert site.curl("a.example", "/" + "x" * 30)[0] == 414
+    # A pipe to which nobody writes keeps nothing waiting, neither now nor later.
+    key = site.folder / "certs" / "a.key"
+    text = key.read_text()
+    key.unlink()
+    os.mkfifo(key)
+    site.hup("a.key: it is no regular file")
+    key.unlink()
+    key.write_text(text)
+    path.write_text(json.dumps(served | {"limits": {"url": 30}}))
+    site.hup("read again: limits hold from now on")
+
+
 PYTHON = """
 def on_request(request):
     tls = request.tls

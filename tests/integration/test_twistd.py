@@ -220,6 +220,41 @@ def test_stop_waits_no_longer_than_the_drain(tmp_path: Path, start: Start, nginx
     assert slardar.wait() in (0, -signal.SIGTERM)
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_second_signal_ends_the_drain(
+    tmp_path: Path, start: Start, workers: str, at_once: bool
+) -> None:
+    """With one line, and with the record of the request that is broken off; further signals do
+    nothing.  The exit code is that of the first one."""
+    (tmp_path / "slardar.yaml").write_text(
+        'timeouts: {drain: 300, read: 300}\naccess_log: {to: "file:a.log"}\n'
+        "health: {enabled: false}\n"
+    )
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(20)
+        place = f"a=127.0.0.1:{silent.getsockname()[1]}"
+        options = ("--config", "slardar.yaml", "--upstream", place, "--workers", workers)
+        slardar = start(Slardar(tmp_path, *options)).ready()
+        with socket.create_connection(("127.0.0.1", slardar.port), timeout=20) as client:
+            client.sendall(b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
+            there = silent.accept()[0]
+            slardar.signal(signal.SIGTERM)
+            if not at_once:
+                slardar.wait_for("stopping: requests under way are finished first")
+            slardar.signal(signal.SIGINT)
+            slardar.signal(signal.SIGTERM)
+            slardar.signal(signal.SIGINT)
+            assert slardar.wait() in (-signal.SIGTERM, -signal.SIGINT)
+            there.close()
+    assert slardar.output.count("stopping at once: told to stop again") == 1
+    assert "Traceback" not in slardar.output
+    (line,) = (tmp_path / "a.log").read_text().splitlines()
+    assert json.loads(line)["uri"] == "/waits"
+
+
 def test_port_that_is_taken_ends_it_with_one_line(tmp_path: Path, start: Start) -> None:
     """The exit code is 1, the line names the address, and nothing is left behind."""
     with socket.socket() as taken:

@@ -38,6 +38,8 @@ def test_configuration_is_good(
 ) -> None:
     """As it is, and with the upstream that its last comment shows."""
     text = (PARTS / "slardar.yaml").read_text("utf-8")
+    # The package makes the folder of the log.
+    text = text.replace("file:/var/log/slardar/", f"file:{tmp_path}/")
     head, comment = text.split("# upstreams:\n")
     lines = comment.splitlines(keepends=True)
     assert len(lines) == 4
@@ -100,6 +102,16 @@ def test_scripts_and_unit_name_the_same_paths() -> None:
 def package() -> Path:
     """The package that ``make deb`` has built."""
     return needed("SLARDAR_TEST_DEB")
+
+
+@pytest.mark.real
+def test_environment_has_nothing_beside_it(package: Path) -> None:
+    """Files that libraries put there serve nobody."""
+    listed = subprocess.run(
+        ["dpkg-deb", "--contents", package], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    found = set(re.findall(r"\./opt/slardar/([^/\s]+)", listed))
+    assert found == {"bin", "lib", "pyvenv.cfg"}
 
 
 @pytest.mark.real

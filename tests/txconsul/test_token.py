@@ -27,6 +27,6 @@ def test_file_that_holds_no_token(tmp_path: Path, content: bytes) -> None:
 
 
 def test_file_without_an_end() -> None:
-    """No more of it is read than a token has."""
-    with pytest.raises(ValueError, match=r"^/dev/zero: expected a token in it$"):
+    """It is not read at all."""
+    with pytest.raises(ValueError, match=r"^/dev/zero: it is no regular file$"):
         read_token("/dev/zero")
