@@ -202,15 +202,23 @@ def extras() -> set[str]:
     return set(importlib.metadata.metadata("txslardar").get_all("Provides-Extra") or ())
 
 
+def packages() -> set[str]:
+    """The packages that slardar and its extras need."""
+    needs = importlib.metadata.requires("txslardar") or ()
+    return {re.split(r"[^\w.-]", need, maxsplit=1)[0] for need in needs}
+
+
 def check_pip(words: Sequence[str]) -> None:
-    """What is installed is slardar, with extras that it has."""
+    """What is installed is slardar, with extras that it has, or a package that it knows."""
     for word in words:
         named = re.fullmatch(r"txslardar(?:\[([\w,]+)\])?", word)
         if named:
             missing = set((named[1] or "").split(",")) - extras() - {""}
             if missing:
                 raise WrongError(f"no extra {', '.join(missing)}")
-        elif word not in ("install", "--upgrade", "-e", ".") and not word.startswith("dist/"):
+        elif word not in ("install", "--upgrade", "-e", ".", *packages()) and not word.startswith(
+            "dist/"
+        ):
             raise WrongError(f"{word} is no package of slardar")
 
 

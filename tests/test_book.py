@@ -36,6 +36,7 @@ KINDS = {"console", "hcl", "js", "json", "lua", "python", "sh", "text", "yaml", 
 
 #: Code within lines that looks like slardar's, and is not.
 ELSEWHERE = {
+    ("-i", "migrating.md"),  # Of HAProxy.
     ("GET /page/NAME", "architecture.md"),  # Of the dashboard, which the same port serves.
     ("GET /version", "services.md"),  # Of Docker.
     ("POST /v1/traces", "tracing.md"),  # Of a collector.
@@ -68,7 +69,7 @@ def test_commands_are_taken(page: Path) -> None:
         ("slardar drain a b:1 --waits 30", "No such option"),
         ("slardar drain a", "Missing argument"),
         ("slardar set a b:port", "expected"),
-        ("slardar weight a b:1 five", "not a valid"),
+        ("slardar weight a b:1 five", "expected a weight"),
         ("slardar store copi a b", "no command copi"),
         ("twistd slardar --chek", "not recognized"),
         ("twistd --nodaemn slardar", "not recognized"),
