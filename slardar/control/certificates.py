@@ -81,6 +81,14 @@ class CertificateError(SlardarError):
     """A certificate or its key cannot be used; the text says why, without any of their content."""
 
 
+class ExpiredError(CertificateError):
+    """Nothing but its end speaks against ``pair``."""
+
+    def __init__(self, text: str, pair: Pair) -> None:
+        super().__init__(text)
+        self.pair = pair
+
+
 def read_keyring(
     settings: Settings,
     before: Keyring | None = None,
@@ -295,12 +303,14 @@ def _do_all(todo: Sequence[_Todo]) -> list[_Done]:
 
 def _do(todo: _Todo) -> _Done:
     files, known, policy, where = todo
+    warnings = []
     try:
-        pair, mode = _read_pair(files, policy, known)
+        pair, mode, ended = _read_pair(files, policy, known)
     except CertificateError as problem:
         kept = None if known is None else structs.replace(known, policy=policy)
         return _Done(kept, [f"{where}: {problem}"])
-    warnings = []
+    if ended:
+        warnings.append(f"{where}: {ended}: clients refuse it")
     if mode & 0o077:
         warnings.append(
             f"{where}: {files.key} can be read by others than its owner (mode {mode:04o})"
@@ -353,19 +363,31 @@ def _text(data: bytes) -> str:
         return data.decode("latin-1").encode("ascii", "replace").decode("ascii")
 
 
-def _read_pair(files: _Files, policy: int, known: Pair | None) -> tuple[Pair, int]:
-    """The pair in some files, and the mode of the file with the key.  ``known`` is what was in
-    them before: what has not changed is not checked anew, but for its end."""
+def _read_pair(files: _Files, policy: int, known: Pair | None) -> tuple[Pair, int, str]:
+    """The pair in some files, the mode of the file with the key, and a text if the certificate
+    has expired.  ``known`` is what was in them before: what has not changed is not checked anew,
+    but for its end.
+
+    A certificate that has expired is used where there is no better one: the sites with other
+    certificates must not stay away because of it.
+    """
     data, mode = _read(files.cert)
     cert = key = _text(data)
     if files.key != files.cert:
         data, mode = _read(files.key)
         key = _text(data)
-    if known is not None and known.expires > time.time():
+    is_good = known is not None and known.expires > time.time()
+    if known is not None and is_good:
         found = blocks(cert, "CERTIFICATE"), blocks(key, "PRIVATE KEY")
         if found == (known.cert, known.key):
-            return known if known.policy == policy else structs.replace(known, policy=policy), mode
-    return checked_pair(files.cert, cert, key, policy, (files.cert, files.key)), mode
+            same = known if known.policy == policy else structs.replace(known, policy=policy)
+            return same, mode, ""
+    try:
+        return checked_pair(files.cert, cert, key, policy, (files.cert, files.key)), mode, ""
+    except ExpiredError as error:
+        if is_good:
+            raise
+        return error.pair, mode, str(error)
 
 
 def checked_pair(
@@ -378,7 +400,8 @@ def checked_pair(
     """The pair of a certificate and a key in PEM, once all of it has been checked.
 
     ``source`` and ``policy`` are those of the pair.  ``places`` is what errors call the two
-    texts: ``source`` for both, if it is not given.  Raises CertificateError.
+    texts: ``source`` for both, if it is not given.  Raises CertificateError, which is an
+    ExpiredError if all of it is right but its end.
     """
     cert, key = (source, source) if places is None else places
     try:
@@ -400,8 +423,6 @@ def checked_pair(
         raise CertificateError(f"the key in {key} is not that of the certificate in {cert}")
     now = datetime.now(timezone.utc)
     ends, begins = first.not_valid_after_utc, first.not_valid_before_utc
-    if ends <= now:
-        raise CertificateError(f"the certificate in {cert} expired on {ends:%Y-%m-%d}")
     if begins > now:
         raise CertificateError(f"the certificate in {cert} begins on {begins:%Y-%m-%d}")
     names = host_names(first)
@@ -431,6 +452,8 @@ def checked_pair(
     )
     if not (_is_usual(first, public) and _is_usual_chain(_behind_first(pair.cert))):
         _try(pair, cert)
+    if ends <= now:
+        raise ExpiredError(f"the certificate in {cert} expired on {ends:%Y-%m-%d}", pair)
     return pair
 
 

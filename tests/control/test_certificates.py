@@ -121,10 +121,6 @@ def _with_password(authority: Authority) -> None:
         (_mismatched, "the key in a.key is not that of the certificate in a.pem"),
         (_with_password, "the key in a.key has a password"),
         (
-            lambda ca: ca.issue("a", ("a",), ends=timedelta(minutes=-1)),
-            "the certificate in a.pem expired on 20",
-        ),
-        (
             lambda ca: ca.issue("a", ("a",), begins=timedelta(hours=2)),
             "the certificate in a.pem begins on 20",
         ),
@@ -150,6 +146,28 @@ def test_pair_that_is_refused(
     again, problems, _ = read_keyring(settings(PAIR), before)
     assert again == before
     assert len(problems) == 1
+
+
+def test_certificate_that_has_expired(authority: Authority, folder: Path) -> None:
+    """It serves where there is no better one, with a warning: others must not stay away for it.
+    What is wrong besides its end is told first."""
+    authority.issue("a", ("a.example",))
+    before = read_keyring(settings(PAIR)).keyring
+    authority.issue("a", ("a.example",), ends=timedelta(minutes=-1))
+    line = "tls.certificates[0]: the certificate in a.pem expired on 20"
+    keyring, problems, warnings = read_keyring(settings(PAIR))
+    assert keyring is not None
+    assert [pair.names for pair in keyring.pairs] == [("a.example",)]
+    assert problems == []
+    assert [text.startswith(line) for text in warnings] == [True]
+    # The same with HUP, as long as it is the same one; the good one before it stays.
+    assert read_keyring(settings(PAIR), keyring) == (keyring, [], warnings)
+    again, problems, warnings = read_keyring(settings(PAIR), before)
+    assert (again, warnings) == (before, [])
+    assert [text.startswith(line) for text in problems] == [True]
+    _mismatched(authority)
+    (problem,) = read_keyring(settings(PAIR)).problems
+    assert "the key in a.key is not that of" in problem
 
 
 def test_rsa_key_that_takes_too_long(
