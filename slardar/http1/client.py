@@ -113,6 +113,7 @@ class ClientConnection(Downstream):
         "_kept",
         "_linger_ends",
         "_lingered",
+        "_part",
         "_replied",
         "_request",
         "_scheme",
@@ -142,6 +143,8 @@ class ClientConnection(Downstream):
         #: A request has come and is over.
         self._asked = False
         self._buffer = b""
+        #: The head that is arriving, while its end has not come.
+        self._part: bytearray | None = None
         #: The client was paused because it sent too far ahead of its replies.
         self._ahead = False
         self._exchange: ExchangeBase | None = None
@@ -228,7 +231,7 @@ class ClientConnection(Downstream):
         if state == _IDLE:
             self._heads(data)
         elif state == _HEAD:
-            self._heads(self._buffer + data, data)
+            self._head_goes_on(data)
         elif state == _BODY and (self._exchange is not None or self._waiting is not None):
             self._body_arrived(data)
         else:
@@ -337,7 +340,7 @@ class ClientConnection(Downstream):
 
     # Heads.
 
-    def _heads(self, data: bytes, fresh: bytes | None = None) -> None:
+    def _heads(self, data: bytes) -> None:
         """Begin the requests in ``data`` until one has to be waited for."""
         self._busy = True
         host = self._host
@@ -350,7 +353,7 @@ class ClientConnection(Downstream):
                 data = data.lstrip(b"\r\n")
                 end = data.find(b"\r\n\r\n")
                 if end < 0:
-                    self._incomplete(data, data if fresh is None else fresh)
+                    self._incomplete(data)
                     break
             if end + 4 > host.max_head:
                 self._too_large(data)
@@ -371,7 +374,7 @@ class ClientConnection(Downstream):
                 # As if the last one were not answered yet.
                 self._state = _WAIT
                 break
-            data, self._buffer, fresh = self._buffer, b"", None
+            data, self._buffer = self._buffer, b""
         self._busy = False
         if (
             self._ahead
@@ -381,33 +384,46 @@ class ClientConnection(Downstream):
             self._ahead = False
             self.channel.resume()
 
-    def _incomplete(self, data: bytes, fresh: bytes) -> None:
-        """The head has not ended: hold it, unless it cannot become one."""
+    def _incomplete(self, data: bytes) -> None:
+        """The head has not ended: hold what has come of it, unless it cannot become one."""
         self.channel.resume()
         if not data:
-            self._buffer = b""
             self._state = _IDLE
             return
-        host = self._host
-        if self._state != _HEAD:
-            self._state = _HEAD
-            self.channel.wait(host.client_header_timeout)
-            fresh = data
-        self._buffer = data
-        if len(data) > host.max_head:
-            self._too_large(data)
+        self._state = _HEAD
+        self.channel.wait(self._host.client_header_timeout)
+        self._part = bytearray(data)
+        self._check_part(data)
+
+    def _head_goes_on(self, data: bytes) -> None:
+        """More of a head has come.  Each byte is looked at once, however small the pieces."""
+        part = self._part
+        assert part is not None
+        searched = max(0, len(part) - 3)
+        part += data
+        if part.find(b"\r\n\r\n", searched) < 0:
+            self._check_part(data)
+        else:
+            self._part = None
+            self._heads(bytes(part))
+
+    def _check_part(self, data: bytes) -> None:
+        """Refuse what is no HTTP as soon as that can be seen, as ``data`` has come: what never
+        ends would else wait for the timeout."""
+        part = self._part
+        assert part is not None
+        if len(part) > self._host.max_head:
+            self._too_large(bytes(part))
             return
-        # Refuse what is no HTTP as soon as that can be seen: what never ends would
-        # else wait for the timeout.
         if self._checker is None:
             self._checker = httptools.HttpRequestParser(_NOTHING)
         try:
-            self._checker.feed_data(fresh)
+            self._checker.feed_data(data)
         except httptools.HttpParserInvalidMethodError:
-            if b"\r\n" in data or not data.split(b" ")[0].isalpha() or len(data) > 64:
-                self._refuse_head(data)
+            if len(part) > 64 or b"\r\n" in part or not part.split(b" ")[0].isalpha():
+                self._refuse_head(bytes(part))
         except httptools.HttpParserError:
-            self._refuse_head(data)
+            self._refuse_head(bytes(part))
 
     def _refuse_head(self, data: bytes) -> None:
         """Refuse a head that has not ended, with the status it would get at its end."""
@@ -706,8 +722,12 @@ class ClientConnection(Downstream):
     def held(self) -> int:
         """Bytes that are kept for this client, besides those that take room as waiting
         bodies: what it has sent too early, and a body that goes to a server as a whole."""
-        exchange = self._exchange
-        return len(self._buffer) + (0 if exchange is None else exchange.given)
+        exchange, part = self._exchange, self._part
+        return (
+            len(self._buffer)
+            + (0 if part is None else len(part))
+            + (0 if exchange is None else exchange.given)
+        )
 
     def pause_body(self) -> None:
         """From the exchange: the origin takes no more for now."""
@@ -1030,6 +1050,7 @@ class ClientConnection(Downstream):
         """Say goodbye in order: our side ends, theirs is read over for a while."""
         channel = self.channel
         self._buffer = b""
+        self._part = None
         self._exchange = None
         if self._eof:
             self._leave()
