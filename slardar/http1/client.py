@@ -26,8 +26,8 @@ import httptools
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.forwarded import settle
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
-from slardar.http1.heads import CHUNKED, BadMessage
-from slardar.http1.https import add_hsts, asked_host
+from slardar.http1.heads import CHUNKED, UNTIL_CLOSE, BadMessage
+from slardar.http1.https import asked_host, needs_hsts
 from slardar.http1.interfaces import (
     Bytes,
     ChannelBase,
@@ -43,6 +43,7 @@ from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
+from slardar.http1.scan import write_reply
 from slardar.http1.tls import TlsFacts
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import decision_lines, interim_head
@@ -755,57 +756,61 @@ class ClientConnection(Downstream):
         if self._state != _WAIT or self._host.draining:
             # The body of the request is not all here: nobody will want the rest.
             self._keep_alive = False
-        lines = reply.lines
         if self._head_only or status == 304:
             self._silent = True
-            if reply.declared >= 0:
-                lines.append(b"Content-Length: %d" % reply.declared)
+            length = reply.declared if reply.declared >= 0 else UNTIL_CLOSE
         elif status == 204:
             self._silent = True
-        elif length >= 0:
-            lines.append(b"Content-Length: %d" % length)
-        elif done:
-            lines.append(b"Content-Length: %d" % len(data))
-        elif request.minor:
-            self._chunking = True
-            lines.append(b"Transfer-Encoding: chunked")
-        else:
-            # HTTP/1.0 knows no chunks: the end of the connection is the end.
-            self._keep_alive = False
-        if channel.tls is not None and self._host.hsts:
-            add_hsts(lines, self._host, asked_host(request))
+            length = UNTIL_CLOSE
+        elif length < 0:
+            if done:
+                length = len(data)
+            elif request.minor:
+                self._chunking = True
+                length = CHUNKED
+            else:
+                # HTTP/1.0 knows no chunks: the end of the connection is the end.
+                self._keep_alive = False
+                length = UNTIL_CLOSE
+        more = b""
+        if (
+            channel.tls is not None
+            and self._host.hsts
+            and needs_hsts(reply.block(), self._host, asked_host(request))
+        ):
+            more = b"\r\n" + self._host.hsts
         if status == 426 and reply.upgrade is not None:
             # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
-            lines.append(b"Connection: Upgrade\r\nUpgrade: " + reply.upgrade)
+            more += b"\r\nConnection: Upgrade\r\nUpgrade: " + reply.upgrade
         # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
         if not self._keep_alive:
-            lines.append(b"Connection: close")
+            more += b"\r\nConnection: close"
         elif not request.minor:
-            lines.append(b"Connection: keep-alive")
+            more += b"\r\nConnection: keep-alive"
         self._replied = True
         record = self.record
         if record is not None:
             record.status = reply.client_status()
             if record.decision is not None:
-                lines[1:] = decision_lines(lines, record.decision)
-        if self._begun:
-            lines[0] = lines[0][self._begun :]
-            self._begun = 0
+                kept = decision_lines(reply.lines, record.decision)
+                more += b"\r\n" + kept.pop()
+                reply.lines[1:] = kept
         if self._silent:
             data = b""
         elif self._chunking and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
-        # Joined, the empty lines end the head.
-        if len(data) > _SMALL:
-            lines += (b"", b"")
-            head = b"\r\n".join(lines)
-            channel.write_both(head, data)
-        else:
-            lines += (b"", data)  # type: ignore[arg-type]
-            head = b"\r\n".join(lines)
+        is_small = len(data) <= _SMALL
+        body = b"" if not is_small else data if isinstance(data, bytes) else bytes(data)
+        head = write_reply(reply.block(), length, more, body)
+        if self._begun:
+            head = head[self._begun :]
+            self._begun = 0
+        if is_small:
             channel.write_soon(head)
+        else:
+            channel.write_both(head, data)
         if record is not None:
-            record.bytes_out += len(head) + (len(data) if len(data) > _SMALL else 0)
+            record.bytes_out += len(head) + (0 if is_small else len(data))
         if done:
             self._reply_finished()
         elif channel.congested and self._exchange is not None:
@@ -963,11 +968,10 @@ class ClientConnection(Downstream):
         host.refused(status)
         reply, body = error_reply(status, message)
         tls = self.channel.tls
-        if tls is not None and host.hsts:
-            # The name of the handshake is all that is known of the host.
-            add_hsts(reply.lines, host, tls.name)
-        reply.lines += (b"Content-Length: %d" % len(body), b"Connection: close", b"", body)
-        data = b"\r\n".join(reply.lines)
+        # The name of the handshake is all that is known of the host.
+        if tls is not None and host.hsts and needs_hsts(reply.block(), host, tls.name):
+            reply.add_header_lines([host.hsts])
+        data = write_reply(reply.block(), len(body), b"\r\nConnection: close", body)
         self.channel.write(data)
         if host.observer is not None:
             record = self.record = RequestRecord(self.peer, None, host.clock.now, self.listener_id)

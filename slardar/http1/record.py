@@ -45,10 +45,6 @@ HEDGED: Final = "hedged"
 MAX_SPARES: Final = 512
 
 
-#: The header lines of bytes that are no request.
-_NO_LINES: Final[list[bytes]] = []
-
-
 class AttemptRecord:
     """One attempt on one server.  Times are monotonic seconds; 0 if it never happened."""
 
@@ -110,7 +106,9 @@ class RequestRecord:
     """
 
     __slots__ = (
+        "_block",
         "_first",
+        "_lines",
         "_more",
         "answered_by",
         "budget_exhausted",
@@ -125,7 +123,6 @@ class RequestRecord:
         "hook",
         "host",
         "kept",
-        "lines",
         "listener",
         "method",
         "queued",
@@ -150,12 +147,12 @@ class RequestRecord:
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
         self.request: Request | None = None
-        #: Of the request as the client sent it: method, target, the name in its Host, and
-        #: its header lines (see ``Request.lines``).
+        #: Of the request as the client sent it: method, target, and the name in its Host.
         self.method: bytes = b""
         self.uri: bytes = b""
         self.host: str = ""
-        self.lines: list[bytes] = _NO_LINES
+        self._block: bytes = b""
+        self._lines: list[bytes] | None = None
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -202,8 +199,17 @@ class RequestRecord:
         self.method = request.raw_method
         self.uri = request.raw_uri
         self.host = request.host
-        self.lines = request.lines
+        # Hooks give the request another list.
+        self._lines, self._block = request.given_lines()
         self.bytes_in = len(request.head)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The header lines of the request as the client sent it (see ``Request.lines``)."""
+        lines = self._lines
+        if lines is None:
+            lines = self._lines = self._block.split(b"\r\n")
+        return lines
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
         """The record of one more attempt."""
@@ -247,7 +253,8 @@ class RequestRecord:
         """
         if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
             self.request = None
-            self.lines = _NO_LINES
+            self._block = b""
+            self._lines = None
             spares.append(self)
 
     def __repr__(self) -> str:

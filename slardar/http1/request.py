@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httptools
 
-from slardar.http1.headers import TAKEN_OUT, Starts, drop_named, tokens
+from slardar.http1.headers import TAKEN_OUT, Starts, drop_named, named_to_drop, tokens
 from slardar.http1.heads import (
     CHUNKED,
     CODING,
@@ -106,12 +106,17 @@ class Request:
     """The head of a request, as it will go to the origin.
 
     ``lines`` holds the header lines that pass unchanged, without their CRLF.  Its first
-    element is the place of the request line, which the writer fills in.  The headers of
+    element is the place of the request line, which the writer has.  The headers of
     ``REQUEST_SPECIAL`` are not in ``lines``; those that matter have attributes.  Those of
     ``OF_TRUSTED`` come into ``lines`` when it is settled that they are believed.
+
+    ``lines`` is made of a block (:mod:`slardar.http1.scan`) when somebody asks for it: most
+    requests pass without.
     """
 
     __slots__ = (
+        "_block",
+        "_lines",
         "address",
         "authority",
         "cluster_key",
@@ -126,7 +131,6 @@ class Request:
         "host",
         "keep_alive",
         "length",
-        "lines",
         "minor",
         "peer",
         "raw_method",
@@ -140,7 +144,12 @@ class Request:
     )
 
     def __init__(
-        self, raw_method: bytes, raw_uri: bytes, lines: list[bytes], head: bytes = b""
+        self,
+        raw_method: bytes,
+        raw_uri: bytes,
+        lines: list[bytes] | None,
+        head: bytes = b"",
+        block: bytes = b"",
     ) -> None:
         #: ``method`` and ``uri`` as bytes: the request target in origin form, or ``*``.
         self.raw_method = raw_method
@@ -150,7 +159,9 @@ class Request:
         self.host = ""
         #: Minor version of HTTP/1.
         self.minor = 1
-        self.lines = lines
+        #: The lines; ``None`` as long as ``_block`` has them.
+        self._lines: list[bytes] | None = lines
+        self._block: bytes = block
         #: The head as the client sent it, up to and with its empty line; but for
         #: X-Slardar-Explain, which is for slardar alone.
         self.head = head
@@ -203,6 +214,23 @@ class Request:
     def path(self) -> str:
         return self.raw_uri.partition(b"?")[0].decode("ascii")
 
+    @property
+    def lines(self) -> list[bytes]:
+        """The header lines that pass; whoever gets the list may change it."""
+        lines = self._lines
+        if lines is None:
+            lines = self._lines = self._block.split(b"\r\n")
+        return lines
+
+    def block(self) -> bytes:
+        """The header lines that pass, as a block."""
+        lines = self._lines
+        return self._block if lines is None else b"\r\n".join(lines)
+
+    def given_lines(self) -> tuple[list[bytes] | None, bytes]:
+        """The header lines as they are kept: a list, or ``None`` and a block."""
+        return self._lines, self._block
+
     def take_tls(self, tls: TlsFacts) -> None:
         """Take what is known of the client's TLS; the server is told of its certificate."""
         self.tls = tls
@@ -216,7 +244,7 @@ class Request:
     def head_lines(self) -> list[bytes]:
         """The header lines that pass to the origin, without CRLF, from index 1 on.
 
-        Index 0 is the place of the request line, which is written later.  The caller must
+        Index 0 is the place of the request line, and empty.  The caller must
         not change the list: to have other lines, copy the list, change the copy and call
         :meth:`replace_head_lines`.
         """
@@ -225,9 +253,9 @@ class Request:
     def replace_head_lines(self, lines: list[bytes]) -> None:
         """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines`.
 
-        The request keeps the list and changes it when the head is written.
+        The request keeps the list.
         """
-        self.lines = lines
+        self._lines = lines
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri} host={self.host}>"
@@ -390,7 +418,8 @@ def _settle(request: Request, target: bytes) -> None:
         request.keep_alive = True
     if request.upgrade is not None and not (b"upgrade" in connection and _may_tunnel(request)):
         request.upgrade = None
-    drop_named(request.lines, connection)
+    if named_to_drop(connection):
+        drop_named(request.lines, connection)
 
 
 def _refusal(head: bytes, error: httptools.HttpParserError) -> BadMessage:
