@@ -123,7 +123,7 @@ $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(STAMPS)/run
 	@touch $@
 
 # This checkout as `pip install .` installs it, with the request path compiled.
-$(STAMPS)/compiled: $(STAMPS)/test $(STAMPS)/compiler $(PACKAGING) $(shell find slardar -name '*.py')
+$(STAMPS)/compiled: $(STAMPS)/test $(STAMPS)/compiler $(PACKAGING) $(shell find slardar -name '*.py' -o -name '*.pyx')
 	rm -rf $(VENV)/compiled
 	SLARDAR_COMPILE=1 $(INSTALL) --no-build-isolation --no-deps --target $(VENV)/compiled .
 	@touch $@

@@ -42,7 +42,7 @@ from slardar.http1.own_replies import NO_REPLY, challenge_reply, error_reply
 from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
-from slardar.http1.request import Request, parse_request
+from slardar.http1.request import Request, parse_request, read_request
 from slardar.http1.scan import write_reply
 from slardar.http1.tls import TlsFacts
 from slardar.http1.tunnel import Tunnel
@@ -347,26 +347,31 @@ class ClientConnection(Downstream):
         host = self._host
         answered = 0
         while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 4 or data[0] <= 13:
-                # No end yet, or blank lines before the request line, which a server
-                # skips (RFC 9112 2.2).
-                data = data.lstrip(b"\r\n")
+            request = read_request(data, host.max_head, host.max_headers, host.max_url)
+            if request is not None:
+                end = len(request.head)
+            else:
                 end = data.find(b"\r\n\r\n")
-                if end < 0:
-                    self._incomplete(data)
+                if end < 4 or data[0] <= 13:
+                    # No end yet, or blank lines before the request line, which a server
+                    # skips (RFC 9112 2.2).
+                    data = data.lstrip(b"\r\n")
+                    end = data.find(b"\r\n\r\n")
+                    if end < 0:
+                        self._incomplete(data)
+                        break
+                end += 4
+                if end > host.max_head:
+                    self._too_large(data)
                     break
-            if end + 4 > host.max_head:
-                self._too_large(data)
-                break
-            try:
-                request = parse_request(data[: end + 4], host.max_headers, host.max_url)
-            except BadMessage as error:
-                self._refuse(error.status, error.message)
-                break
+                try:
+                    request = parse_request(data[:end], host.max_headers, host.max_url)
+                except BadMessage as error:
+                    self._refuse(error.status, error.message)
+                    break
             if self._checker is not None:
                 self._checker = None
-            self._buffer = data[end + 4 :]
+            self._buffer = data[end:]
             self._begin(request)
             if self._state != _IDLE or not self._buffer:
                 break

@@ -1,6 +1,7 @@
 """The head of a reply: what it holds, and how it is parsed, strictly.
 
-See :mod:`slardar.http1.heads` for the grammar.
+See :mod:`slardar.http1.heads` for the grammar.  :func:`read_reply` takes the heads that
+:mod:`slardar.http1.scan` can read, and :func:`parse_reply` takes or refuses all.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from slardar.http1.heads import (
     joined,
     judge,
 )
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_reply
 
-__all__ = ["Reply", "ReplyCheck", "parse_reply"]
+__all__ = ["Reply", "ReplyCheck", "parse_reply", "read_reply"]
 
 # A reason phrase that may go on a wire (RFC 9112 4): no control characters.
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
@@ -130,6 +132,40 @@ _REPLY_STARTS: Final = Starts(REPLY_SPECIAL)
 #: Its two tables, which are looked at for every line.
 _REPLY_FIRST: Final[bytes] = _REPLY_STARTS.first
 _REPLY_THIRD: Final[bytes] = _REPLY_STARTS.third
+
+
+def read_reply(
+    data: bytes, raw_method: bytes, max_head: int = 65536, max_headers: int = 1000
+) -> Reply | None:
+    """The reply whose head is at the beginning of ``data``, if it can be read fast.
+
+    ``max_head`` bounds the bytes of the head; for the others see :func:`parse_reply`, which
+    returns the same reply for the same head.  ``None`` says nothing of the head, not even that
+    it is whole.
+    """
+    scanned = scan_reply(data)
+    if scanned is None:
+        return None
+    size, status, count, flags, block, length, told = scanned
+    if size > max_head or count > max_headers:
+        return None
+    reply = Reply(status, None, data if size == len(data) else data[:size], block)
+    if length >= 0:
+        reply.declared = length
+    keep_alive = flags & (MINOR | KEEPS) != 0
+    if told is not None:
+        named: list[bytes] | None = None
+        for meaning, value in told:
+            if meaning == CONNECTION:
+                named = tokens(value) if named is None else named + tokens(value)
+            elif meaning == UPGRADE:
+                reply.upgrade = joined(reply.upgrade, value)
+        if named is not None:
+            keep_alive = _settle(reply, named, keep_alive)
+    if flags & CLOSES:
+        keep_alive = False
+    _frame(reply, raw_method, length, keep_alive)
+    return reply
 
 
 def _settle(reply: Reply, named: list[bytes], keep_alive: bool) -> bool:

@@ -1,6 +1,7 @@
 """The head of a request: what it holds, and how it is parsed, strictly.
 
-See :mod:`slardar.http1.heads` for the grammar.
+See :mod:`slardar.http1.heads` for the grammar.  :func:`read_request` takes the heads that
+:mod:`slardar.http1.scan` can read, and :func:`parse_request` takes or refuses all.
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ from slardar.http1.heads import (
     joined,
     judge,
 )
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_request
 from slardar.http1.tls import TlsFacts
 from slardar.model.names import usual_ipv6
 from slardar.model.networks import Networks
 
-__all__ = ["Request", "Told", "normal_host", "parse_request"]
+__all__ = ["Request", "Told", "normal_host", "parse_request", "read_request"]
 
 # RFC 3986 3.2.2 without the sub-delimiters and percent-encoding, which no name
 # that is looked up in DNS or in a table of upstreams has.
@@ -265,6 +267,49 @@ _REQUEST_STARTS: Final = Starts(TAKEN_OUT)
 #: Its two tables, which are looked at for every line.
 _REQUEST_FIRST: Final[bytes] = _REQUEST_STARTS.first
 _REQUEST_THIRD: Final[bytes] = _REQUEST_STARTS.third
+
+
+def read_request(
+    data: bytes, max_head: int = 32768, max_headers: int = 100, max_url: int = 8192
+) -> Request | None:
+    """The request whose head is at the beginning of ``data``, if it can be read fast.
+
+    ``max_head`` bounds the bytes of the head; for the others see :func:`parse_request`, which
+    returns the same request for the same head.  ``None`` says nothing of the head, not even
+    that it is whole.
+    """
+    scanned = scan_request(data)
+    if scanned is None:
+        return None
+    size, raw_method, target, count, flags, authority, block, length, told = scanned
+    if size > max_head or count > max_headers or len(target) > max_url:
+        return None
+    head = data if size == len(data) else data[:size]
+    request = Request(raw_method, target, None, head, block)
+    if not flags & MINOR:
+        request.minor = 0
+        request.keep_alive = False
+    if flags & KEEPS:
+        request.keep_alive = True
+    if flags & CLOSES:
+        request.keep_alive = False
+        request.connection = [b"close"]
+    request.length = length
+    try:
+        if authority:
+            request.authority = authority
+            request.host = normal_host(authority)
+        if told is not None:
+            for meaning, value in told:
+                _take(request, meaning, value)
+            if request.connection is None:
+                request.upgrade = None
+            else:
+                _settle(request, target)
+    except BadMessage:
+        # Which of several faults is told depends on their order.
+        return None
+    return request
 
 
 def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> Request:

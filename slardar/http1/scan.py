@@ -1,4 +1,13 @@
-"""Writes heads.
+"""Reads the heads that nearly all clients and servers send, and writes heads, fast.
+
+Where the extension :mod:`slardar.http1.native` was built, its functions stand here.  Without it
+those of this module do: they read no head, so each head is read by the Python form
+(:func:`slardar.http1.request.parse_request`, :func:`slardar.http1.reply.parse_reply`), and they
+write the same bytes.
+
+A head that ``scan_request`` and ``scan_reply`` read is one that the Python form accepts too,
+with the same result.  They refuse nothing: for a head that is malformed, not complete, or only
+unusual, they return ``None``.
 
 The lines that pass unchanged are a *block*: as in a head, with CRLF between them and without one
 at the end.  Before them stands what is in place of the first line: nothing in a request's block,
@@ -7,12 +16,50 @@ the status line in a reply's.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from slardar.http1.heads import CHUNKED
 
-__all__ = ["write_reply", "write_request"]
+__all__ = [
+    "CLOSES",
+    "KEEPS",
+    "MINOR",
+    "ScannedReply",
+    "ScannedRequest",
+    "scan_reply",
+    "scan_request",
+    "write_reply",
+    "write_request",
+]
+
+#: Flags of a head: of HTTP/1.1 and not 1.0; ``Connection`` says ``keep-alive``; it says ``close``.
+MINOR: Final = 1
+KEEPS: Final = 2
+CLOSES: Final = 4
+
+#: Headers that are left to the caller: what each means (:mod:`slardar.http1.heads`), and its
+#: value.  ``None`` if there are none.
+LeftHeaders = list[tuple[int, bytes]] | None
+#: Bytes of the head, method, target, number of header lines, flags, Host, the block of lines
+#: that pass, the length of the body as :attr:`slardar.http1.request.Request.length` has it, and
+#: the headers that are left.
+ScannedRequest = tuple[int, bytes, bytes, int, int, bytes, bytes, int, LeftHeaders]
+#: Bytes of the head, status, number of header lines, flags, the block of lines that pass, the
+#: length of the body as its headers have it, and the headers that are left.
+ScannedReply = tuple[int, int, int, int, bytes, int, LeftHeaders]
 
 
-def write_request(
+def _scan_request(data: bytes) -> ScannedRequest | None:
+    """Read the head of a request at the beginning of ``data``; ``None`` leaves it to others."""
+    return None
+
+
+def _scan_reply(data: bytes) -> ScannedReply | None:
+    """Read the head of a reply at the beginning of ``data``; ``None`` leaves it to others."""
+    return None
+
+
+def _write_request(
     method: bytes,
     target: bytes,
     authority: bytes,
@@ -46,7 +93,7 @@ def write_request(
     )
 
 
-def write_reply(block: bytes, length: int, more: bytes, body: bytes) -> bytes:
+def _write_reply(block: bytes, length: int, more: bytes, body: bytes) -> bytes:
     """The head that a client gets, and ``body`` behind it.
 
     ``length`` is that of a Content-Length, ``CHUNKED``, or another negative number for neither.
@@ -57,3 +104,15 @@ def write_reply(block: bytes, length: int, more: bytes, body: bytes) -> bytes:
     if length == CHUNKED:
         block += b"\r\nTransfer-Encoding: chunked"
     return b"".join((block, more, b"\r\n\r\n", body))
+
+
+scan_request = _scan_request
+scan_reply = _scan_reply
+write_request = _write_request
+write_reply = _write_reply
+
+if not TYPE_CHECKING:
+    try:
+        from slardar.http1.native import scan_reply, scan_request, write_reply, write_request
+    except ImportError:
+        pass
