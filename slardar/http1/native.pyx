@@ -253,8 +253,7 @@ cdef bint read_lines(
             head.host = value
             head.host_end = end
         elif meaning == CONTENT_LENGTH:
-            # Blanks behind it are left to the Python form.
-            if head.length != NO_LENGTH or end != line_end or not 1 <= end - value <= MOST_DIGITS:
+            if head.length != NO_LENGTH or not 1 <= end - value <= MOST_DIGITS:
                 return False
             head.length = 0
             for place in range(value, end):

@@ -126,9 +126,11 @@ SERVER = joined(
         joined(b"POST /in HTTP/1.1", [b"Host: app", b"Transfer-Encoding: chunked"]),
         joined(b"PUT / HTTP/1.1", [b"Host: app", b"Content-Length: 0", b"Expect: 100-continue"]),
         joined(b"GET / HTTP/1.1", [b"Host: a", b"Connection: Upgrade", b"Upgrade: websocket"]),
-        joined(b"GET / HTTP/1.1", [b"Host: a", b"X-Forwarded-For: 1.1.1.1", b"TE: trailers"]),
+        joined(b"GET / HTTP/1.1", [b"Host:\ta\t", b"X-Forwarded-For: 1.1.1.1", b"TE: trailers"]),
         joined(b"GET / HTTP/1.1", [b"Host: a", b"X-Request-Id: x", b"X-Real-IP: 1.1.1.1"]),
-        joined(b"GET / HTTP/1.1", [b"Host: a", b"X: \xe9", b"Connection: X, close", b"Proxy: x"]),
+        joined(
+            b"GET / HTTP/1.1", [b"Host: a", b"X: \xe9\tx", b"Connection: X, close", b"Proxy: x"]
+        ),
         joined(b"OPTIONS /x HTTP/1.1", [b"Host: [::1]:80", b"X_Forwarded_For: 6.6.6.6"]),
     ],
 )
