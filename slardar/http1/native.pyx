@@ -22,7 +22,7 @@ How memory is kept safe:
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from slardar.http1 import heads
 
@@ -436,6 +436,49 @@ def scan_reply(bytes data not None):
     out = put(out, end, at + 8, place - 8)
     check_full(put_passing(out, end, &head, at), end)
     return (head.size, status, head.lines, head.flags, block, head.length, told_of(&head, at))
+
+
+cdef Py_ssize_t line_end_from(
+    const unsigned char* data, Py_ssize_t size, Py_ssize_t at
+) noexcept nogil:
+    """The place of the first CRLF from ``at`` on, or ``size``."""
+    cdef const unsigned char* found
+    while at < size:
+        found = <const unsigned char*>memchr(data + at, 13, size - at)
+        if found == NULL:
+            break
+        at = found - data + 1
+        if at < size and data[at] == 10:
+            return at - 1
+    return size
+
+
+def find_value(bytes block not None, bytes name not None):
+    """See :func:`slardar.http1.scan.find_value`."""
+    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(block)
+    cdef const unsigned char* wanted = <const unsigned char*>PyBytes_AS_STRING(name)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length = PyBytes_GET_SIZE(name)
+    cdef Py_ssize_t place = 0, line, start, end
+    while True:
+        place = line_end_from(at, size, place)
+        # CRLF, the name and the colon
+        if size - place < length + 3:
+            return None
+        line = place = place + 2
+        if at[line + length] != 58:
+            continue
+        start = 0
+        while start < length and LOWER[at[line + start]] == wanted[start]:
+            start += 1
+        if start < length:
+            continue
+        start = line + length + 1
+        end = line_end_from(at, size, start)
+        while start < end and (at[start] == 32 or at[start] == 9):
+            start += 1
+        while end > start and (at[end - 1] == 32 or at[end - 1] == 9):
+            end -= 1
+        return PyBytes_FromStringAndSize(<const char*>at + start, end - start)
 
 
 # Writing.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from slardar.http1.request import Request
+from slardar.http1.scan import find_value
 from slardar.http1.tracing import TraceContext
 
 __all__ = [
@@ -106,7 +107,6 @@ class RequestRecord:
     """
 
     __slots__ = (
-        "_block",
         "_first",
         "_lines",
         "_more",
@@ -151,8 +151,7 @@ class RequestRecord:
         self.method: bytes = b""
         self.uri: bytes = b""
         self.host: str = ""
-        self._block: bytes = b""
-        self._lines: list[bytes] | None = None
+        self._lines: list[bytes] | bytes = b""
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -199,17 +198,37 @@ class RequestRecord:
         self.method = request.raw_method
         self.uri = request.raw_uri
         self.host = request.host
-        # Hooks give the request another list.
-        self._lines, self._block = request.given_lines()
+        # Hooks give the request other ones.
+        self._lines = request.given_lines()
         self.bytes_in = len(request.head)
 
     @property
     def lines(self) -> list[bytes]:
         """The header lines of the request as the client sent it (see ``Request.lines``)."""
         lines = self._lines
-        if lines is None:
-            lines = self._lines = self._block.split(b"\r\n")
+        if isinstance(lines, bytes):
+            lines = self._lines = lines.split(b"\r\n")
         return lines
+
+    def get_header(self, name: bytes) -> bytes | None:
+        """The first value of a header in :attr:`lines`, or ``None``.
+
+        ``name`` is in lower case and begins with a letter.
+        """
+        lines = self._lines
+        if isinstance(lines, bytes):
+            return find_value(lines, name)
+        colon = len(name)
+        first = name[0]
+        for line in lines:
+            if (
+                len(line) > colon
+                and line[colon] == 58
+                and line[0] | 32 == first
+                and line[:colon].lower() == name
+            ):
+                return line[colon + 1 :].strip(b" \t")
+        return None
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
         """The record of one more attempt."""
@@ -253,8 +272,7 @@ class RequestRecord:
         """
         if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
             self.request = None
-            self._block = b""
-            self._lines = None
+            self._lines = b""
             spares.append(self)
 
     def __repr__(self) -> str:

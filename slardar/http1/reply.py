@@ -30,7 +30,7 @@ from slardar.http1.heads import (
     joined,
     judge,
 )
-from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_reply
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, find_value, scan_reply
 
 __all__ = ["Reply", "ReplyCheck", "parse_reply", "read_reply"]
 
@@ -89,9 +89,18 @@ class Reply:
         lines = self._lines
         return self._block if lines is None else b"\r\n".join(lines)
 
+    def given_lines(self) -> list[bytes] | bytes:
+        """The lines as they are kept: as a list (:meth:`head_lines`) or as a block."""
+        lines = self._lines
+        return self._block if lines is None else lines
+
     def get_header(self, name: str) -> str | None:
         """The first value of a header that passes downstream, or ``None``."""
-        return find_header(self.lines, name)
+        lines = self._lines
+        if lines is not None:
+            return find_header(lines, name)
+        value = find_value(self._block, name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     def head_lines(self) -> list[bytes]:
         """The status line and, from index 1 on, the header lines that pass to the client.
@@ -101,16 +110,23 @@ class Reply:
         """
         return self.lines
 
-    def replace_head_lines(self, lines: list[bytes]) -> None:
-        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines`.
+    def replace_head_lines(self, lines: list[bytes] | bytes) -> None:
+        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines` or of
+        :meth:`given_lines`.
 
         The reply keeps the list.
         """
-        self._lines = lines
+        if isinstance(lines, bytes):
+            self._lines, self._block = None, lines
+        else:
+            self._lines = lines
 
     def add_header_lines(self, lines: list[bytes]) -> None:
         """Append header lines, without CRLF."""
-        self.lines.extend(lines)
+        if self._lines is None:
+            self._block = b"\r\n".join((self._block, *lines))
+        else:
+            self._lines += lines
 
     def client_status(self) -> int:
         """The status that the client gets.

@@ -40,7 +40,7 @@ from slardar.http1.heads import (
     joined,
     judge,
 )
-from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_request
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, find_value, scan_request
 from slardar.http1.tls import TlsFacts
 from slardar.model.names import usual_ipv6
 from slardar.model.networks import Networks
@@ -229,9 +229,10 @@ class Request:
         lines = self._lines
         return self._block if lines is None else b"\r\n".join(lines)
 
-    def given_lines(self) -> tuple[list[bytes] | None, bytes]:
-        """The header lines as they are kept: a list, or ``None`` and a block."""
-        return self._lines, self._block
+    def given_lines(self) -> list[bytes] | bytes:
+        """The header lines as they are kept: as a list (:meth:`head_lines`) or as a block."""
+        lines = self._lines
+        return self._block if lines is None else lines
 
     def take_tls(self, tls: TlsFacts) -> None:
         """Take what is known of the client's TLS; the server is told of its certificate."""
@@ -241,7 +242,11 @@ class Request:
 
     def get_header(self, name: str) -> str | None:
         """The first value of a header that passes to the origin, or ``None``."""
-        return find_header(self.lines, name)
+        lines = self._lines
+        if lines is not None:
+            return find_header(lines, name)
+        value = find_value(self._block, name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     def head_lines(self) -> list[bytes]:
         """The header lines that pass to the origin, without CRLF, from index 1 on.
@@ -252,12 +257,16 @@ class Request:
         """
         return self.lines
 
-    def replace_head_lines(self, lines: list[bytes]) -> None:
-        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines`.
+    def replace_head_lines(self, lines: list[bytes] | bytes) -> None:
+        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines` or of
+        :meth:`given_lines`.
 
         The request keeps the list.
         """
-        self._lines = lines
+        if isinstance(lines, bytes):
+            self._lines, self._block = None, lines
+        else:
+            self._lines = lines
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri} host={self.host}>"

@@ -26,6 +26,7 @@ __all__ = [
     "MINOR",
     "ScannedReply",
     "ScannedRequest",
+    "find_value",
     "scan_reply",
     "scan_request",
     "write_reply",
@@ -57,6 +58,16 @@ def _scan_request(data: bytes) -> ScannedRequest | None:
 def _scan_reply(data: bytes) -> ScannedReply | None:
     """Read the head of a reply at the beginning of ``data``; ``None`` leaves it to others."""
     return None
+
+
+def _find_value(block: bytes, name: bytes) -> bytes | None:
+    """The first value of a header in ``block``, or ``None``; ``name`` is in lower case."""
+    start = block.lower().find(b"\r\n%b:" % name)
+    if start < 0:
+        return None
+    start += len(name) + 3
+    end = block.find(b"\r\n", start)
+    return (block[start:] if end < 0 else block[start:end]).strip(b" \t")
 
 
 def _write_request(
@@ -108,11 +119,18 @@ def _write_reply(block: bytes, length: int, more: bytes, body: bytes) -> bytes:
 
 scan_request = _scan_request
 scan_reply = _scan_reply
+find_value = _find_value
 write_request = _write_request
 write_reply = _write_reply
 
 if not TYPE_CHECKING:
     try:
-        from slardar.http1.native import scan_reply, scan_request, write_reply, write_request
+        from slardar.http1.native import (
+            find_value,
+            scan_reply,
+            scan_request,
+            write_reply,
+            write_request,
+        )
     except ImportError:
         pass

@@ -42,6 +42,9 @@ def try_heads(native: ModuleType, until: float, seed: int) -> tuple[int, int]:
                 raise
         pieces = [dice.randbytes(dice.choice((0, 1, 8, 500, 9000))) for _ in range(9)]
         assert native.write_request(*pieces) == scan._write_request(*pieces)
+        name = dice.choice((b"x", b"host", b"x-forwarded-for", dice.randbytes(3).lower()))
+        for block in (head, head[: dice.randint(0, len(head))]):
+            assert native.find_value(block, name) == scan._find_value(block, name)
         written = (pieces[0], dice.choice((-2, -1, 0, dice.randrange(1 << 64))), *pieces[1:3])
         assert native.write_reply(*written) == scan._write_reply(*written)
     return tried, read

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from slardar.http1 import client, heads, reply, request, scan, writer
+from slardar.hooks import headers
+from slardar.http1 import client, heads, record, reply, request, scan, writer
 from slardar.http1.heads import BadMessage
 from slardar.http1.reply import Reply, read_reply
 from slardar.http1.request import Request, read_request
@@ -38,6 +39,8 @@ TAKEN = {
     "write_request": writer,
     "write_reply": client,
 }
+#: What several modules take.
+FINDS = (request, reply, record, headers)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,9 @@ def natively(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in TAKEN.items():
         if getattr(module, name) is not getattr(native, name):
             monkeypatch.setattr(module, name, getattr(native, name))
+    for module in FINDS:
+        if module.find_value is not native.find_value:  # type: ignore[attr-defined]
+            monkeypatch.setattr(module, "find_value", native.find_value)
     for tests in (test_heads, test_writer):
         monkeypatch.setattr(tests, "parse_request", both_requests)
         monkeypatch.setattr(tests, "parse_reply", both_replies)
@@ -252,6 +258,22 @@ def test_written_heads(native: ModuleType) -> None:
             )
 
 
+def test_values_are_found(native: ModuleType) -> None:
+    """Both forms find the same value in any block, and the first one of several."""
+    block = b"\r\nHost: no\r\nX-Ab:\t1 \r\nx-aB: 2\r\nX:\r\nX-Abc: 3\r\nY:4"
+    found = {name: native.find_value(block, name) for name in (b"x-ab", b"x", b"x-abc", b"y", b"z")}
+    assert found == {b"x-ab": b"1", b"x": b"", b"x-abc": b"3", b"y": b"4", b"z": None}
+    assert native.find_value(b"HTTP/1.1 200 x: 1\r\nX: 2", b"x") == b"2"
+    dice = random.Random(1)
+    for _ in range(3000):
+        parts = b"\r\n|\r|\n|x|X|-|:| |\t|ab|\xe9|@|`".split(b"|")
+        block = b"".join(dice.choices(parts, k=dice.randint(0, 30)))
+        name = dice.choice((b"x", b"x-ab", b"ab", b"xx", b"`"))
+        assert native.find_value(block, name) == scan._find_value(block, name), (block, name)
+    for end in range(len(block)):
+        native.find_value(block[:end], b"y")
+
+
 def test_other_types_are_refused(native: ModuleType) -> None:
     """Only bytes are read and written: others could change while they are."""
     for wrong in (None, "x", bytearray(GET), memoryview(GET)):
@@ -259,6 +281,10 @@ def test_other_types_are_refused(native: ModuleType) -> None:
             native.scan_request(wrong)
         with pytest.raises(TypeError):
             native.scan_reply(wrong)
+        with pytest.raises(TypeError):
+            native.find_value(wrong, b"x")
+        with pytest.raises(TypeError):
+            native.find_value(b"x", wrong)
         for place in range(9):
             with pytest.raises(TypeError):
                 native.write_request(*[b"x"] * place, wrong, *[b"x"] * (8 - place))
