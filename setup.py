@@ -196,6 +196,7 @@ def compiled() -> list[Any]:
 def cython_extensions() -> list[Any]:
     """What is in Cython, as C extensions.  The C sources go below ``build``."""
     from Cython.Build import cythonize
+    from Cython.Compiler.Errors import CompileError
     from setuptools import Extension
 
     extensions = [
@@ -204,7 +205,10 @@ def cython_extensions() -> list[Any]:
     ]
     for extension in extensions:
         extension.extra_compile_args = ["-O" + os.environ.get("SLARDAR_OPT_LEVEL", "3")]
-    made: list[Any] = cythonize(extensions, build_dir="build", quiet=True)
+    try:
+        made: list[Any] = cythonize(extensions, build_dir="build", quiet=True)
+    except CompileError as error:
+        raise SystemExit(f"Cython refuses {error}") from error
     return made
 
 

@@ -84,6 +84,7 @@ def decision_lines(lines: list[bytes], note: DecisionNote) -> list[bytes]:
 
 def interim_head(reply: Reply) -> bytes:
     """A 1xx reply as the client gets it."""
+    head = reply.block()
     if reply.status == 101:
-        reply.lines.append(b"Connection: Upgrade\r\nUpgrade: %b" % (reply.upgrade or b""))
-    return b"\r\n".join((*reply.lines, b"", b""))
+        head += b"\r\nConnection: Upgrade\r\nUpgrade: " + (reply.upgrade or b"")
+    return head + b"\r\n\r\n"
