@@ -296,7 +296,7 @@ def test_other_types_are_refused(native: ModuleType) -> None:
 
 
 def test_play() -> None:
-    """A request and its reply go through, read and written in C."""
+    """A request and its reply go through, read and written in C, and never become lists."""
     play = Playbook()
     play.client_sends(BROWSER)
     sent = play.origin_gets()
@@ -307,6 +307,9 @@ def test_play() -> None:
         b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nContent-Type: text/plain\r\n"
         b'ETag: "5f-1"\r\nContent-Length: 5\r\n\r\nhello'
     )
+    (asked,) = play.host.began
+    assert isinstance(asked.given_lines(), bytes)
     (record,) = play.host.observer.records
+    assert record.get_header(b"user-agent").startswith(b"Mozilla/5.0 ")
     assert record.lines[1:] == BROWSER[:-4].split(b"\r\n")[2:-1]
     play.finish()
