@@ -152,6 +152,9 @@ class Listener(Pollable):
             self._poller.unwatch(self)
         self._poller.remove(self)
 
+    def gone(self) -> None:
+        """See the base."""
+
     def _exhausted(self, error: OSError) -> None:
         now = self._poller.clock.now
         if now - self._complained >= 1.0:

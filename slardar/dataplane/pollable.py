@@ -51,6 +51,10 @@ class Pollable:
         """Leave the poller and close the socket."""
         raise NotImplementedError
 
+    def gone(self) -> None:
+        """The poller has closed the socket, and calls no other method any more."""
+        raise NotImplementedError
+
     @property
     def held(self) -> int:
         """Bytes in memory that wait to be sent."""

@@ -25,7 +25,6 @@ them is on the path of every request.)
 from __future__ import annotations
 
 import select
-import socket
 import sys
 import time
 from collections import deque
@@ -87,7 +86,7 @@ class Poller:
         self._channels: dict[int, Pollable] = {}
         #: Sockets closed while a batch runs.  New sockets must not get their numbers
         #: before the batch is over: its other events would reach a stranger.
-        self._closing: list[socket.socket] = []
+        self._closing: list[Pollable] = []
         self._in_batch = False
         #: The lists of work put off, see above.
         self.arrived: list[tuple[Batched, bytes]] = []
@@ -196,9 +195,10 @@ class Poller:
             return
         del self._channels[channel.fd]
         if self._in_batch:
-            self._closing.append(channel.sock)
+            self._closing.append(channel)
         else:
             channel.sock.close()
+            channel.gone()
 
     def let_go(self, channel: Pollable) -> None:
         """Forget the channel and leave its socket open, for another channel to be made on."""
@@ -280,9 +280,7 @@ class Poller:
         self.arrived, self.steps, self.moved = [], [], []
         self.moving, self.unsent = [], []
         self.gathering = self._in_batch = False
-        closing, self._closing = self._closing, []
-        for sock in closing:
-            sock.close()
+        self._close()
         for channel in channels:
             if self._has(channel):
                 channel.failed()
@@ -343,10 +341,15 @@ class Poller:
             self.unsent.clear()
         self._in_batch = False
         if self._closing:
-            closing, self._closing = self._closing, []
-            for sock in closing:
-                sock.close()
+            self._close()
         return True
+
+    def _close(self) -> None:
+        """Close the sockets that were removed in this batch."""
+        closing, self._closing = self._closing, []
+        for channel in closing:
+            channel.sock.close()
+            channel.gone()
 
     def _is_over(self) -> bool:
         """Look at the clock: whether this turn has had its time."""

@@ -524,17 +524,18 @@ def test_channel_closed_by_another_hears_nothing_more(poller: Poller, connect: C
     """It hears not even of what was read before it was closed."""
     closer = Closer(poller)
     first, far_first, _ = connect(closer)
-    second, far_second, _ = connect(Closer(poller))
+    other = Closer(poller)
+    second, far_second, _ = connect(other)
     closer.victims = [second]
-    second.protocol.victims = [first]
+    other.victims = [first]
     far_first.sendall(b"x")
     far_second.sendall(b"y")
     pump(poller, lambda: first.closed or second.closed)
-    heard = closer.data + second.protocol.data
+    heard = closer.data + other.data
     assert heard in (b"x", b"y")
-    for channel in closer.opened + second.protocol.opened:
+    for channel in closer.opened + other.opened:
         channel.close()
-    for peer in closer.peers + second.protocol.peers:
+    for peer in closer.peers + other.peers:
         peer.close()
 
 

@@ -113,6 +113,8 @@ class Kit:
     def __init__(self, poller: Poller, authority: Authority) -> None:
         self.poller, self.authority = poller, authority
         self.fars: list[socket.socket] = []
+        #: What each of its channels told.
+        self.told: dict[ServerChannel, Recorder] = {}
         self.contexts = ServerContexts(HandReactor())
 
     def terms(self, **keys: Any) -> ServerTerms:
@@ -129,7 +131,9 @@ class Kit:
         self.fars.append(far)
         near.setblocking(False)
         protocol = Recorder()
-        return ServerChannel(self.poller, near, protocol, terms or self.terms(**keys)), far
+        channel = ServerChannel(self.poller, near, protocol, terms or self.terms(**keys))
+        self.told[channel] = protocol
+        return channel, far
 
     def server(self, names: tuple[str, ...] = ("a.example",), **issued: Any) -> ssl.SSLContext:
         """A server's context."""
@@ -143,15 +147,15 @@ class Kit:
         """A channel whose handshake has succeeded."""
         channel, far = self.channel(terms)
         server = Far(self.poller, far, context or self.server())
-        server.until(lambda: server.shaken and "connected" in channel.protocol.events)
-        return channel, server, channel.protocol
+        server.until(lambda: server.shaken and "connected" in self.told[channel].events)
+        return channel, server, self.told[channel]
 
     def fails(self, context: ssl.SSLContext, **keys: Any) -> tuple[str, ServerChannel]:
         """What is told of a handshake that fails."""
         channel, far = self.channel(**keys)
         server = Far(self.poller, far, context)
         server.until(lambda: channel.closed)
-        (event,) = channel.protocol.events
+        (event,) = self.told[channel].events
         assert event[0] == "lost"
         return event[1], channel
 
@@ -178,7 +182,7 @@ def test_bytes_go_both_ways(kit: Kit, version: ssl.TLSVersion, piece: int) -> No
     channel, far = kit.channel()
     server = Far(kit.poller, far, context)
     server.piece = piece
-    protocol = channel.protocol
+    protocol = kit.told[channel]
     assert channel.connecting
     server.until(lambda: protocol.events)
     assert protocol.events == ["connected"]
@@ -302,7 +306,7 @@ def test_server_that_speaks_something_else(
     far.sendall(sends)
     far.shutdown(socket.SHUT_WR)
     pump(poller, lambda: channel.closed)
-    assert channel.protocol.events == [("lost", says)]
+    assert kit.told[channel].events == [("lost", says)]
 
 
 def test_server_that_resets_the_connection(kit: Kit, poller: Poller) -> None:
@@ -312,7 +316,7 @@ def test_server_that_resets_the_connection(kit: Kit, poller: Poller) -> None:
     far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     far.close()
     pump(poller, lambda: channel.closed)
-    assert channel.protocol.events == [
+    assert kit.told[channel].events == [
         ("lost", "TLS: Connection reset by peer within the handshake")
     ]
 
@@ -324,7 +328,7 @@ def test_server_that_says_nothing(kit: Kit, poller: Poller) -> None:
         pump(poller, lambda: channel._ssl is not None)
         channel.deadline = 0.5
         poller._find_late()
-    assert channel.protocol.events == ["late"]
+    assert kit.told[channel].events == ["late"]
     assert channel.shaking
     assert [event["reason"] for event in events] == ["TLS: handshake timed out"]
 
@@ -366,10 +370,10 @@ def test_server_that_wants_a_certificate(
     channel, far = kit.channel(**keys)
     server = Far(kit.poller, far, context)
     server.until(lambda: channel.closed)
-    message = channel.protocol.events[-1][1]
+    message = kit.told[channel].events[-1][1]
     assert "certificate" in message or "unknown ca" in message or "handshake failure" in message
     if version == VERSIONS[1]:
-        assert channel.protocol.events[0] == "connected"
+        assert kit.told[channel].events[0] == "connected"
         assert channel.fault == REFUSED
     else:
         assert channel.shaking
@@ -402,7 +406,7 @@ def test_name_that_can_be_none(kit: Kit, poller: Poller, name: str) -> None:
     channel, _ = kit.channel(server_name="")
     channel.name = name
     pump(poller, lambda: channel.closed)
-    assert channel.protocol.was_lost
+    assert kit.told[channel].was_lost
     assert channel.fault == NAMED
 
 
@@ -440,7 +444,7 @@ def test_sessions_resume(kit: Kit, version: ssl.TLSVersion) -> None:
         server = Far(kit.poller, far, context)
         server.until(lambda server=server: server.shaken)
         server.send(b"x")
-        pump(kit.poller, lambda channel=channel: channel.protocol.data == b"x")
+        pump(kit.poller, lambda channel=channel: kit.told[channel].data == b"x")
         assert context.session_stats()["hits"] == resumed
         assert channel._ssl.session_reused is (resumed > 0)
     assert len(terms._sessions) == 2
@@ -690,7 +694,7 @@ def test_files_that_were_not_read_make_no_context(kit: Kit, poller: Poller) -> N
     """A server would be believed that must not be."""
     channel, _ = kit.channel(ca="", ca_file="/ca.pem")
     pump(poller, lambda: channel.closed)
-    assert "were not read" in channel.protocol.events[0][1]
+    assert "were not read" in kit.told[channel].events[0][1]
 
 
 # Pools.

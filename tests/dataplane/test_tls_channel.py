@@ -181,12 +181,13 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
             client.load_cert_chain(*identity)
         if protocols:
             client.set_alpn_protocols(list(protocols))
-        channel = TlsChannel(poller, near, protocol or Recorder(), contexts, LISTENER)
+        protocol = protocol or Recorder()
+        channel = TlsChannel(poller, near, protocol, contexts, LISTENER)
         made = Far(poller, far, client, name, session)
         if shake:
             made.shake()
             pump(poller, lambda: channel.tls is not None or channel.closed)
-        return channel, made, channel.protocol
+        return channel, made, protocol
 
     yield make
     for far in fars:

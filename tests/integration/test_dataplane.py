@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import select
@@ -17,8 +18,10 @@ import pytest
 import pytest_twisted
 
 from slardar.config import Limits, Timeouts
-from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK
+from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK, Channel
 from slardar.errors import ConfigError
+from slardar.http1.attempt import Attempt
+from slardar.http1.client import ClientConnection
 from slardar.model.snapshot import Route
 from tests.certificates import Authority
 from tests.integration.sockets import (
@@ -96,6 +99,32 @@ async def hasty(folder: Path | None) -> AsyncIterator[Served]:
     )
     yield served
     await served.end()
+
+
+# Ends.
+
+
+@BOTH
+@in_thread
+def test_connection_that_has_ended_leaves_no_garbage(served: Served, origin: MakeOrigin) -> None:
+    """Its memory is free at once, as nothing of it is in a circle."""
+    server = origin(lambda connection: connection.send(reply()))
+    served.put("up", server)
+    kinds = (ClientConnection, Attempt, Channel)
+
+    def left() -> list[object]:
+        return [one for one in gc.get_objects() if isinstance(one, kinds)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(left())
+        for _ in range(3):
+            with served.client() as client:
+                assert client.get().status == 200
+        wait_for(lambda: len(left()) <= before, "the end of the connections")
+    finally:
+        gc.enable()
 
 
 # Connections to servers.
