@@ -29,6 +29,7 @@ __all__ = [
     "find_value",
     "scan_reply",
     "scan_request",
+    "write_id",
     "write_reply",
     "write_request",
 ]
@@ -119,7 +120,15 @@ def _write_reply(block: bytes, length: int, more: bytes, body: bytes) -> bytes:
 
 scan_request = _scan_request
 scan_reply = _scan_reply
+
+
+def _write_id(prefix: bytes, number: int) -> bytes:
+    """``prefix`` and the number, in at least 8 hexadecimal digits."""
+    return prefix + b"%08x" % number
+
+
 find_value = _find_value
+write_id = _write_id
 write_request = _write_request
 write_reply = _write_reply
 
@@ -129,6 +138,7 @@ if not TYPE_CHECKING:
             find_value,
             scan_reply,
             scan_request,
+            write_id,
             write_reply,
             write_request,
         )

@@ -12,7 +12,7 @@ from typing import Final
 from slardar.http1.record import DecisionNote
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.scan import write_request
+from slardar.http1.scan import write_id, write_request
 
 __all__ = ["RequestIds", "decision_lines", "interim_head", "request_head"]
 
@@ -30,7 +30,7 @@ class RequestIds:
     def fresh(self) -> bytes:
         """The next value."""
         self._made += 1
-        return self._prefix + b"%08x" % self._made
+        return write_id(self._prefix, self._made)
 
 
 def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:

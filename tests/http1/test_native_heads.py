@@ -38,6 +38,7 @@ TAKEN = {
     "scan_reply": reply,
     "write_request": writer,
     "write_reply": client,
+    "write_id": writer,
 }
 #: What several modules take.
 FINDS = (request, reply, record, headers)
@@ -258,6 +259,15 @@ def test_written_heads(native: ModuleType) -> None:
             )
 
 
+def test_ids(native: ModuleType) -> None:
+    """Both forms number alike, and with more digits where eight are too few."""
+    for number in (0, 1, 0x89ABCDEF, 2**32 - 1, 2**32, 2**64 - 1):
+        assert native.write_id(b"ab", number) == scan._write_id(b"ab", number)
+    for wrong in (-1, 2**64):
+        with pytest.raises(OverflowError):
+            native.write_id(b"ab", wrong)
+
+
 def test_values_are_found(native: ModuleType) -> None:
     """Both forms find the same value in any block, and the first one of several."""
     block = b"\r\nHost: no\r\nX-Ab:\t1 \r\nx-aB: 2\r\nX:\r\nX-Abc: 3\r\nY:4"
@@ -285,6 +295,8 @@ def test_other_types_are_refused(native: ModuleType) -> None:
             native.find_value(wrong, b"x")
         with pytest.raises(TypeError):
             native.find_value(b"x", wrong)
+        with pytest.raises(TypeError):
+            native.write_id(wrong, 1)
         for place in range(9):
             with pytest.raises(TypeError):
                 native.write_request(*[b"x"] * place, wrong, *[b"x"] * (8 - place))
