@@ -7,10 +7,11 @@ from typing import Final
 
 from slardar.http1.interfaces import PlaneBase
 from slardar.http1.request import Request, normal_host
+from slardar.http1.scan import find_value
 
 __all__ = ["asked_host", "hsts_line", "https_url", "needs_hsts"]
 
-_HSTS: Final = b"\r\nstrict-transport-security:"
+_HSTS: Final = b"strict-transport-security"
 #: The ports of http and https, which a URL leaves out.
 _HTTP_PORT: Final = 80
 _HTTPS_PORT: Final = 443
@@ -66,4 +67,4 @@ def needs_hsts(block: bytes, plane: PlaneBase, host: str) -> bool:
     """Whether the plane's Strict-Transport-Security goes into a reply over TLS with this block
     (:mod:`slardar.http1.scan`): ``host`` has a certificate, and the reply has no such header,
     of which a browser takes the first one."""
-    return plane.has_certificate(host) and _HSTS not in block.lower()
+    return plane.has_certificate(host) and find_value(block, _HSTS) is None
