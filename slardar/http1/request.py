@@ -227,7 +227,11 @@ class Request:
     def block(self) -> bytes:
         """The header lines that pass, as a block."""
         lines = self._lines
-        return self._block if lines is None else b"\r\n".join(lines)
+        if lines is None:
+            return self._block
+        # Whatever a caller has put there would become a part of the line before it.
+        lines[0] = b""
+        return b"\r\n".join(lines)
 
     def given_lines(self) -> list[bytes] | bytes:
         """The header lines as they are kept: as a list (:meth:`head_lines`) or as a block."""
