@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING := setup.py pyproject.toml
 
-TEST_PACKAGES := chromium curl etcd-server haproxy iproute2 libnginx-mod-http-lua libnss3-tools logrotate mariadb-server \
+TEST_PACKAGES := chromium curl etcd-server haproxy iproute2 jq libnginx-mod-http-lua libnss3-tools logrotate mariadb-server \
 	nftables nginx openssl pebble prometheus redis-server rsyslog sqlite3 sslscan wrk zookeeper
 # A machine that has another Docker keeps it: Debian's would take its place.
 TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)

@@ -49,10 +49,18 @@ WORKERS: Final = 2
 START: Final = 2.0
 MEMORY: Final = 60.0
 CHANGE: Final = 10.0
-#: Bytes that certificates of public CAs have for the logs in which they are (two SCTs), and
-#: the extension for it.
-_SCTS: Final = 242
+#: The extension of certificates of public CAs for the logs in which they are.
 _SCT_LIST: Final = ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
+
+
+def scts() -> bytes:
+    """An extension with two SCTs (RFC 6962 3.2), as public CAs write them; of no log at all."""
+    # Version, log, time, no extensions, ECDSA with SHA-256, a signature.
+    fields = b"\0", os.urandom(32), b"\0\0\1\x90" + os.urandom(4), b"\0\0", b"\4\3\0\x48"
+    one = b"".join(fields) + os.urandom(72)
+    both = b"".join(len(one).to_bytes(2, "big") + one for _ in range(2))
+    content = len(both).to_bytes(2, "big") + both
+    return bytes((4, 0x81, len(content))) + content
 
 
 @dataclass
@@ -102,7 +110,7 @@ class Folder:
         made = (
             self._builder(subject, key)
             .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
-            .add_extension(x509.UnrecognizedExtension(_SCT_LIST, os.urandom(_SCTS)), critical=False)
+            .add_extension(x509.UnrecognizedExtension(_SCT_LIST, scts()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -1,10 +1,11 @@
-"""What the documentation shows is true: its calls are made, its files are read.
+"""What the documentation shows is true: its commands are run, its files are read.
 
-A command of a ``console`` block is run if it is a curl call of slardar's own ports; what
-stands under it is what must come back.  JSON may be broken into lines there, and ``...``
-stands for anything.  The calls of a page are made in order, on one slardar, in whose folder the
-page's Python blocks are that begin with the name of a file.  On the pages that ``COMMANDS`` names,
-commands of ``slardar`` are run with them.
+The commands in ``console`` blocks are run by a shell, those of a page in order, in one folder and
+beside one slardar; what stands under a command is what it must print.  JSON may be broken into
+lines there, ``...`` stands for anything, and times and fractions are examples.  A Python or YAML
+block that begins with the name of a file, and JSON or hooks that ``GIVEN`` names, are in the
+folder.  ``LEFT_OUT`` names each command that is not run here, and why; ``tests/test_book.py`` has
+its own program's parser read it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
+import signal
+import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
@@ -33,120 +35,131 @@ from slardar.stores.sqlite_file import SqliteFile
 from slardar.stores.written import encode
 from slardar.testing.expectations import read_expectations
 from slardar.testing.stores import change_of
+from tests.book import DOCS, PAGES, Command, blocks, commands
+from tests.certificates import Authority
+from tests.demo import Demo, agrees
 from tests.fake_plugins import FakePlugins
-from tests.integration.programs import CHECKOUT, Backends, Slardar, curl
+from tests.integration.programs import CHECKOUT, Backends, Program, Slardar, free_port
 
-DOCS = CHECKOUT / "docs"
-PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
-
-
-def blocks(page: Path, kind: str) -> list[str]:
-    """The fenced blocks of one kind, in order."""
-    return re.findall(rf"^```{kind}\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-
-
-class Command(NamedTuple):
-    """A command as it is printed, and the text under it."""
-
-    words: list[str]
-    answer: str
-
-
-def commands(text: str) -> Iterator[Command]:
-    """The commands of a console block; a command goes on until its quotes are closed."""
-    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-        lines = part.splitlines(keepends=True)
-        for count in range(1, len(lines) + 1):
-            try:
-                words = shlex.split("".join(lines[:count]), comments=True)
-            except ValueError:
-                continue
-            yield Command(words, "".join(lines[count:]).strip())
-            break
-        else:
-            raise AssertionError(f"no end of quotes in {part!r}")
+#: Commands that are not run here: a page, how they begin, and why.
+LEFT_OUT = (
+    ("README.md", "make ", "they start and test everything"),
+    ("console.md", "slardar completion", "it writes to folders of the machine"),
+    ("migrating.md", "", "tests/test_migrating.py runs the page"),
+    ("packages.md", "", "make test-deb and make test-image install the packages"),
+    ("programming.md", "PYTHONPATH=", "examples/journal has tests of its own"),
+    ("events.md", "curl", "the stream has no end: test_stream_is_as_shown"),
+    ("running.md", "pip install", "it would replace the slardar that is tested"),
+    ("running.md", "kill -USR2", "tests/integration/test_upgrade.py upgrades"),
+    ("running.md", "old=", "tests/integration/test_page_programs.py runs the script"),
+    ("running.md", "until ", "tests/integration/test_page_programs.py runs the script"),
+    ("running.md", "systemctl", "tests/integration/test_systemd.py runs the unit"),
+    ("running.md", "twistd slardar", "tests/integration/test_daemon.py takes a port twice"),
+    ("starting.md", "make run", "test_demo_serves_its_calls_and_ends"),
+    ("starting.md", "LISTEN=", "test_demo_serves_its_calls_and_ends"),
+    ("starting.md", "python3 -m venv", "tests/test_package.py installs it"),
+    ("starting.md", "/opt/slardar", "tests/test_package.py installs it"),
+    ("starting.md", "twistd --nodaemon", "it takes the ports of the page"),
+    ("stores.md", "twistd", "tests/test_migrating.py starts one with Consul"),
+    ("stores.md", "curl", "Consul is away in tests/integration/test_store_away.py"),
+    ("tracing.md", "pip install", "the tests install it with everything else"),
+)
 
 
-#: Pages whose commands of the console are run.
-COMMANDS = ("starting.md",)
+def is_left_out(page: Path, command: Command) -> bool:
+    """Whether a command is not run here."""
+    return any(page.name == name and command.text.startswith(begin) for name, begin, _ in LEFT_OUT)
 
 
-def calls(page: Path) -> list[Command]:
-    """The curl calls of a page, and what else of it is run."""
+def shown(page: Path) -> list[Command]:
+    """The commands of a page that are run, in order."""
     found = [command for text in blocks(page, "console") for command in commands(text)]
-    run = ("curl", "slardar") if page.name in COMMANDS else ("curl",)
-    return [command for command in found if command.words[0] in run]
+    return [command for command in found if not is_left_out(page, command)]
 
 
-#: ``tests/test_migrating.py`` runs this page, whose slardars have stores and files of their own.
-RUNNABLE = [page for page in PAGES if calls(page) and page.name != "migrating.md"]
+RUNNABLE = [page for page in PAGES if shown(page)]
+_SET = "slardar set www.example.com 127.0.0.1:8001"
+_ASK = "curl -H 'Host: www.example.com' localhost:8080/"
+#: What is done before the commands of a page, whose text says it in words.
+BEFORE = {
+    "balancers.md": (
+        "curl -X PUT localhost:1995/upstream/www.example.com -d "
+        """'{"mode": "least_requests.LeastRequests", "servers": """
+        """[{"host": "127.0.0.1", "port": 8001}]}'""",
+    ),
+    "metrics.md": (_SET, _ASK),
+    "troubleshooting.md": (
+        "curl -X PUT localhost:1995/upstream/www.example.com "
+        """-d '{"enable": false, "servers": [{"host": "127.0.0.1", "port": 8009}]}'""",
+    ),
+}
+#: Files that are in the folder of a page: their names, and their text or the file of an example.
+GIVEN = {
+    "balancers.md": {"least_requests.py": CHECKOUT / "examples" / "least_requests.py"},
+    "console.md": {
+        "slardar.yaml": "upstreams: {www.example.com: {servers: "
+        "[{host: 10.0.0.1, port: 80}, {host: 10.0.0.2, port: 80}]}}",
+        "tenant.py": "def on_request(request):\n"
+        "    if request.path == '/private':\n"
+        "        return request.reject(403)\n"
+        "    request.headers['X-Tenant'] = 'one'\n",
+    },
+    "hooks.md": {"tenant.py": CHECKOUT / "examples" / "hooks" / "tenant.py"},
+    "programming.md": {"tenant.py": CHECKOUT / "examples" / "hooks" / "tenant.py"},
+    "simulate.md": {
+        "access.log": '192.0.2.7 - - [29/Nov/2026:00:32:24 +0000] "GET / HTTP/1.1" 200 4 "-" "a"\n',
+        "mine.py": (CHECKOUT / "examples" / "least_requests.py")
+        .read_text("utf-8")
+        .replace("LeastRequests", "Cheapest"),
+    },
+}
 
 
-class Demo:
-    """slardar and two backends; ``ports`` maps the ports on the pages to real ones."""
-
-    def __init__(self, slardar: Slardar, folder: Path, backends: list[int]) -> None:
-        self.folder = folder
-        self.ports = {8080: slardar.port, 1995: slardar.control}
-        self.ports |= dict(zip((8001, 8002), backends, strict=True))
-
-    def localise(self, text: str) -> str:
-        """The text with the real ports."""
-        return re.sub(
-            r"(?<![\d.])(8080|1995|8001|8002)(?!\d)",
-            lambda match: str(self.ports[int(match[1])]),
-            text,
-        )
-
-    def run(self, words: list[str]) -> tuple[int, str]:
-        """Status and answer of a curl call; a command of the console has none, and must work."""
-        program, *words = [self.localise(word) for word in words]
-        if program == "slardar":
-            done = subprocess.run(
-                [sys.executable, "-c", "from slardar.cli import main; main()", *words],
-                env={**os.environ, "SLARDAR_CONTROL": f"http://127.0.0.1:{self.ports[1995]}"},
-                cwd=self.folder,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
-            assert done.returncode == 0, done.stderr
-            return 0, done.stdout
-        (url,) = [word for word in words if word.startswith("localhost:")]
-        return curl(url, *(word for word in words if word != url))
-
-
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    """The programs that the pages assume, on ports that the kernel chose."""
-    slardar = Slardar(tmp_path, "--store", "memory:")
+@pytest.fixture(scope="module")
+def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    """The ports of two servers that say who they are."""
+    program = Backends(tmp_path_factory.mktemp("servers"), 2)
     try:
-        backends = Backends(tmp_path, 2)
-        try:
-            yield Demo(slardar.ready(), tmp_path, backends.ports)
-        finally:
-            backends.end()
+        yield program.ports
+    finally:
+        program.end()
+
+
+def started(folder: Path, backends: list[int]) -> Iterator[Demo]:
+    """The programs that the pages assume, on ports that the kernel chose."""
+    slardar = Slardar(folder, "--store", "memory:")
+    try:
+        yield Demo(slardar.ready(), folder, backends)
     finally:
         slardar.end()
 
 
-def squeezed(text: str) -> str:
-    """The text without blanks: the line breaks of JSON do not matter."""
-    return re.sub(r"\s+", "", text)
+@pytest.fixture
+def demo(tmp_path: Path, backends: list[int]) -> Iterator[Demo]:
+    """A slardar that nobody has told anything yet."""
+    yield from started(tmp_path, backends)
 
 
-def agrees(expected: str, answer: str) -> bool:
-    """Whether ``answer`` is the one on the page."""
-    parts = [re.escape(part) for part in squeezed(expected).split("...")]
-    return re.fullmatch(".*".join(parts), squeezed(answer)) is not None
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, backends: list[int]) -> Iterator[Demo]:
+    """A slardar for all pages that print nothing of what came before."""
+    yield from started(tmp_path_factory.mktemp("shared"), backends)
+
+
+#: Pages that print versions and counters, which begin with the page.
+ALONE = {"console.md", "control.md", "explain.md", "history.md", "metrics.md", "starting.md"}
 
 
 def test_calls_are_found() -> None:
     """The pages that consist of calls have some, with answers."""
-    for name, least in (("README.md", 2), ("starting.md", 11), ("control.md", 20)):
+    for name, least in (
+        ("README.md", 2),
+        ("starting.md", 11),
+        ("control.md", 20),
+        ("console.md", 6),
+    ):
         (page,) = [page for page in RUNNABLE if page.name == name]
-        assert sum(1 for call in calls(page) if call.answer) >= least
+        assert sum(1 for command in shown(page) if command.answer) >= least
 
 
 def test_comparison_can_fail() -> None:
@@ -156,29 +169,127 @@ def test_comparison_can_fail() -> None:
     assert not agrees('{"a": 1}', '{"a": 1, "b": 2}')
 
 
+def test_calls_show_their_answer() -> None:
+    """A reader sees what comes, and a test compares it."""
+    for page in RUNNABLE:
+        for command in shown(page):
+            assert command.answer or not command.text.startswith("curl"), command.text
+
+
+def test_every_reason_is_needed() -> None:
+    """Each entry of the table leaves something out, and the tests that it names are there."""
+    for _, _, reason in LEFT_OUT:
+        for file in re.findall(r"tests/\S+\.py", reason):
+            assert (CHECKOUT / file).is_file(), reason
+    for name, begin, _ in LEFT_OUT:
+        (page,) = [page for page in PAGES if page.name == name]
+        found = [command for text in blocks(page, "console") for command in commands(text)]
+        assert any(command.text.startswith(begin) for command in found), (name, begin)
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
-def test_calls_answer_as_shown(page: Path, demo: Demo) -> None:
-    """Every call of the page is made, one after the other; without an answer on the page it
-    must succeed."""
-    for text in blocks(page, "python"):
-        name = re.match(r"# (\w+\.py)\n", text)
-        if name:
-            (demo.folder / name[1]).write_text(text)
-    for words, expected in calls(page):
-        status, answer = demo.run(words)
+def test_commands_print_what_is_shown(page: Path, request: pytest.FixtureRequest) -> None:
+    """Every command of the page is run, one after the other; without an output on the page it
+    must work."""
+    demo: Demo = request.getfixturevalue("demo" if page.name in ALONE else "shared")
+    for kind in ("python", "yaml"):
+        for text in blocks(page, kind):
+            name = re.match(r"# (\w+\.(?:py|yaml))\n", text)
+            if name:
+                (demo.folder / name[1]).write_text(demo.localise(text))
+    for file, given in GIVEN.get(page.name, {}).items():
+        (demo.folder / file).write_text(given if isinstance(given, str) else given.read_text())
+    if page.name == "tls.md":
+        Authority(demo.folder).issue("a", ("a.example", "*.a.example"))
+    for text in BEFORE.get(page.name, ()):
+        assert demo.run(text)[0] < 400
+    for command in shown(page):
+        status, answer = demo.run(command.text)
+        # Only a terminal is asked; tests/integration/test_console_commands.py has one.
+        expected = re.sub(r"^.* \[y/N\]: y\n", "", command.answer, flags=re.MULTILINE)
         if expected:
+            demo.note_ids(expected, answer)
             expected = demo.localise(expected)
-            assert agrees(expected, answer), f"{shlex.join(words)}\n{expected}\n{answer}"
-        failed = re.search(r'\{"status": [45]', expected) is not None
-        assert (status >= 400) == failed, f"{shlex.join(words)}: {answer}"
+            assert agrees(expected, answer), f"{command.text}\n{expected}\n{answer}"
+        failed = re.search(r'\{"status": [45]\d\d, "msg"', expected) is not None
+        assert (status >= 400) == failed, f"{command.text}: {answer}"
+    if page.name not in ALONE:
+        assert demo.run("curl -X POST localhost:1995/rollback/0")[0] == 200
+
+
+@pytest.mark.real
+def test_stream_is_as_shown(shared: Demo) -> None:
+    """A change and a server that refuses are told as the page about events shows them."""
+    (command,) = commands(blocks(DOCS / "events.md", "console")[0])
+
+    def examples(text: str) -> list[str]:
+        text = re.sub(r"(?m)^id: [0-9a-f]+-\d+$", "id: 0", text)
+        return re.sub(r'"(version|time)":[\d.]+', r'"\1":0', text).splitlines()
+
+    # The page's server has gone.
+    expected = examples(shared.localise(command.answer.replace("8001", "8009")))
+    assert len(expected) == 9
+    words = [shared.localise(word) for word in command.words]
+    reader = subprocess.Popen([*words, "--silent", "--max-time", "30"], stdout=subprocess.PIPE)
+    with reader:
+        assert reader.stdout is not None
+        said = [reader.stdout.readline().decode() for _ in range(4)]
+        shared.run(
+            'curl -X PUT localhost:1995/upstream/www.example.com -d \'{"enable": false, '
+            '"servers": [{"host": "127.0.0.1", "port": 8009, "max_fails": 1}, '
+            '{"host": "127.0.0.1", "port": 8002}]}\''
+        )
+        shared.run(_ASK)
+        said += [reader.stdout.readline().decode() for _ in range(5)]
+        reader.terminate()
+    assert examples("".join(said))[: len(expected)] == expected
+    assert shared.run("curl -X POST localhost:1995/rollback/0")[0] == 200
+
+
+@pytest.mark.real
+def test_demo_serves_its_calls_and_ends(tmp_path: Path) -> None:
+    """``make run`` says which calls to try; each of them works, and Ctrl-C ends all programs."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(CHECKOUT / "scripts" / "demo", tmp_path / "scripts")
+    (tmp_path / "examples").symlink_to(CHECKOUT / "examples")
+    (tmp_path / ".curlrc").write_text('silent\nshow-error\nfail\nnoproxy = "*"\n')
+    ports = [free_port() for _ in range(4)]
+    demo = Program(
+        [str(tmp_path / "scripts" / "demo"), str(Path(sys.executable).parent)],
+        tmp_path,
+        LISTEN=f"tcp:{ports[0]}:interface=127.0.0.1",
+        CONTROL=f"tcp:{ports[1]}:interface=127.0.0.1",
+        BACKENDS=f"{ports[2]} {ports[3]}",
+    )
+    try:
+        demo.wait_for("Ctrl-C ends slardar")
+        calls = re.findall(r"^  (curl .*(?:\n      .*)?)$", demo.output, re.MULTILINE)
+        assert len(calls) == 5
+        for call in calls:
+            subprocess.run(
+                ["sh", "-c", call],
+                env={**os.environ, "CURL_HOME": str(tmp_path)},
+                check=True,
+                capture_output=True,
+                timeout=60,
+            )
+        demo.signal(signal.SIGINT)
+        assert demo.wait() == 0
+    finally:
+        demo.end()
+    for port in ports:
+        socket.create_server(("127.0.0.1", port)).close()
 
 
 @pytest.mark.real
 def test_tour_is_the_one_of_the_readme(demo: Demo, tmp_path: Path) -> None:
     """The script makes the README's calls and gets its answers, as often as it is run."""
     (shown,) = [text for text in blocks(CHECKOUT / "README.md", "console") if "curl" in text]
-    command = [str(CHECKOUT / "examples" / "tour.sh"), *map(str, demo.ports.values())]
+    command = [
+        str(CHECKOUT / "examples" / "tour.sh"),
+        *(str(demo.ports[port]) for port in (8080, 1995, 8001, 8002)),
+    ]
     for _ in range(2):
         ran = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
@@ -222,14 +333,18 @@ def test_defaults_are_the_defaults() -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not here")
-def test_backup_is_private(tmp_path: Path) -> None:
-    """The command on the page about the store makes a copy that only its owner can read, and
-    with which slardar can start."""
-    (command,) = [text for text in blocks(DOCS / "store.md", "sh") if ".backup" in text]
+def test_commands_about_the_file(tmp_path: Path) -> None:
+    """Those on the page about the store: one lists the last changes; the other makes a copy that
+    only its owner can read, and with which slardar can start."""
+    query, command = blocks(DOCS / "store.md", "sh")
     file = SqliteFile(str(tmp_path / "slardar.db"))
     file.open()
     change = change_of("a", {"mode": "rr"})
     file.commit(0, [(change, encode(change))], 1)
+    found = subprocess.run(
+        ["sh", "-c", query], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert re.fullmatch(r"1\|\d{4}-\d\d-\d\d [\d:]{8}\|[^|]*\|upstream\|a\n", found.stdout)
     subprocess.run(["sh", "-c", f"umask 022; {command}"], cwd=tmp_path, check=True, timeout=60)
     file.close()
     copy = tmp_path / "backup.db"
@@ -296,7 +411,7 @@ def test_tests_of_the_page_on_programming_pass(tmp_path: Path) -> None:
 
 def test_index_has_every_page_once() -> None:
     """Also those that Sphinx would only miss when it builds the pages."""
-    trees = blocks(DOCS / "index.md", r"\{toctree\}")
+    trees = blocks(DOCS / "index.md", "{toctree}")
     named = [line for tree in trees for line in re.findall(r"^[a-z-]+$", tree, re.MULTILINE)]
     assert sorted(named) == sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
     assert all(":caption: " in tree for tree in trees)

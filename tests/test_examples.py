@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from slardar.model.server import ProbeOptions
+from tests.book import blocks
 from tests.health.probes.real import beat
 from tests.integration.programs import CHECKOUT, TWISTD, Program, Slardar, curl
-from tests.test_docs import blocks
 
 pytestmark = pytest.mark.real
 

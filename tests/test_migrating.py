@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.book import DOCS, commands
 from tests.consul_agent import ConsulAgent, consul_program
+from tests.demo import agrees
 from tests.integration.programs import CHECKOUT, PATIENCE, TWISTD, Backends, Slardar, curl
-from tests.test_docs import DOCS, agrees, commands
 
 pytestmark = pytest.mark.real
 

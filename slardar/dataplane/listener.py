@@ -6,6 +6,7 @@ import errno
 import socket
 from collections.abc import Callable
 from select import EPOLLEXCLUSIVE, EPOLLIN
+from typing import Any
 
 from mypy_extensions import mypyc_attr
 from twisted.logger import Logger
@@ -74,7 +75,11 @@ class Listener(Pollable):
         self._paused = False
         self._events = self._wanted = EPOLLIN | EPOLLEXCLUSIVE if exclusive else EPOLLIN
         self._complained = 0.0
-        self._tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        #: ``socket.accept`` is this call, and a look at each of these: 3 µs more for each client,
+        #: as a look makes a member of an enumeration.
+        self._take: Callable[[], tuple[int, Any]] | None = getattr(sock, "_accept", None)
+        self._family, self._kind, self._proto = sock.family, sock.type, sock.proto
+        self._tcp = self._family in (socket.AF_INET, socket.AF_INET6)
         sock.setblocking(False)
         if self._tcp:
             # Accepted sockets inherit it on Linux: one call instead of one each.
@@ -102,7 +107,11 @@ class Listener(Pollable):
     def _accept(self) -> bool:
         """Accept one client; False if none can be accepted now."""
         try:
-            sock, address = self.sock.accept()
+            if self._take is None:
+                sock, address = self.sock.accept()
+            else:
+                fd, address = self._take()
+                sock = socket.socket(self._family, self._kind, self._proto, fd)
         except BlockingIOError:
             return False
         except OSError as error:

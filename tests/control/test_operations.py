@@ -83,22 +83,6 @@ def test_pages_name_every_parameter(operation: Operation) -> None:
         assert any(re.search(rf"[`?&]{parameter.name}=", page) for page in PAGES), parameter.name
 
 
-def test_pages_name_no_parameter_that_is_not_there() -> None:
-    """Where they write a call with some, for curl or without."""
-    written_calls = [
-        call
-        for page in PAGES
-        for call in re.findall(
-            rf"({METHODS}) '?(?:localhost:1995)?(/[^\s?`']*)\?([a-z_=0-9A-Z&]+)", page
-        )
-    ]
-    assert len(written_calls) >= 5
-    for method, path, query in written_calls:
-        operation = find_operations(path.split("/")[1:])[method]
-        known = {parameter.name for parameter in operation.parameters}
-        assert {pair.partition("=")[0] for pair in query.split("&")} <= known, (method, path)
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -170,6 +170,7 @@ def test_no_descriptor_left(
     door = open_door()
     fake = FakeAccept(door.listener.sock, *[number] * 4)
     door.listener.sock = fake  # type: ignore[assignment]
+    door.listener._take = None
     door.knock()
     with logged() as events:
         for rest in range(1, 5):
@@ -193,6 +194,7 @@ def test_rest_outlasts_a_resume(poller: Poller, open_door: Open) -> None:
     door = open_door()
     fake = FakeAccept(door.listener.sock, errno.EMFILE)
     door.listener.sock = fake  # type: ignore[assignment]
+    door.listener._take = None
     door.knock()
     pump(poller, lambda: door.listener.deadline)
     door.listener.pause()
@@ -209,6 +211,7 @@ def test_rest_outlasts_a_resume(poller: Poller, open_door: Open) -> None:
 def test_client_that_has_left_again(poller: Poller, open_door: Open) -> None:
     """An error of one client's connection is ignored."""
     door = open_door()
+    door.listener._take = None
     door.listener.sock = FakeAccept(  # type: ignore[assignment]
         door.listener.sock, errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH
     )

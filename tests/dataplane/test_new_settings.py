@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Limits, Settings, Timeouts
+from slardar.dataplane.listener import Listener
 from slardar.dataplane.proxy import DataPlane
-from slardar.http1.interfaces import Downstream
+from slardar.http1.interfaces import ChannelProtocol, Downstream
 from slardar.http1.request import parse_request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -39,10 +40,12 @@ class Resolver:
         """There is nothing to stop."""
 
 
-class FakeListener:
+class FakeListener(Listener):
     """Records whether it accepts."""
 
-    accepts = True
+    def __init__(self) -> None:
+        # It has no socket.
+        self.accepts = True
 
     def pause(self) -> None:
         self.accepts = False
@@ -124,9 +127,9 @@ def test_upstream_whose_names_are_looked_up_gets_the_new_defaults(plane: DataPla
 def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     """With a lower limit no client is accepted until enough have left; with a higher limit
     clients are accepted at once."""
-    listener: Any = FakeListener()
+    listener = FakeListener()
     plane._clients.listeners.append(listener)
-    clients: list[Any] = [object(), object(), object()]
+    clients: list[Any] = [ChannelProtocol(), ChannelProtocol(), ChannelProtocol()]
     plane._clients.connected.update(clients)
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert not listener.accepts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from slardar.http1.forwarded import MAX_HOPS, came_from, read_hop
 from slardar.http1.request import Request, parse_request
 from slardar.model.networks import Networks
 from slardar.testing.playbook import Playbook
+from tests.book import DOCS, blocks
 
 TRUSTED = Networks(["10.0.0.0/8", "fd00::/8"])
 PEER = b"10.0.0.1"
@@ -323,3 +325,22 @@ def test_forwarded_has_hosts_in_quotes() -> None:
         play.origin_sends(OK)
     play.client_sends(b"GET / HTTP/1.0\r\n\r\n")
     assert lines_of(play.origin_gets())[0] == b"Forwarded: for=192.0.2.7;proto=http"
+
+
+def test_headers_are_as_the_page_shows() -> None:
+    """Whom the list on the page about HTTP names, and what slardar adds to ``Forwarded``."""
+    texts = "".join(blocks(DOCS / "http.md", "text"))
+    listed, peer = re.findall(r"^(X-Forwarded-For: .*?) +from (\S+)$", texts, re.MULTILINE)[0]
+    (marks,) = re.findall(r"^ +\^ the client.*$", texts, re.MULTILINE)
+    assert (
+        request(listed.encode(), peer=peer.encode()).client
+        == listed[marks.index("^") :].split(",")[0]
+    )
+    (shown,) = re.findall(r"^Forwarded: .*$", texts, re.MULTILINE)
+    play = Playbook(sends_forwarded=True, trusted=TRUSTED)
+    play.connection.peer = b"fd00::1"
+    play.client_sends(
+        b"GET / HTTP/1.1\r\nHost: www.example.com:8080\r\n"
+        b"Forwarded: for=203.0.113.9;proto=https\r\n\r\n"
+    )
+    assert shown.encode() in lines_of(play.origin_gets())

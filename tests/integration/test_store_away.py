@@ -16,14 +16,20 @@ from typing import Any
 
 import pytest
 
+from tests.book import DOCS, blocks, commands
 from tests.consul_agent import ConsulAgent
+from tests.demo import agrees
 from tests.integration.conftest import Start
 from tests.integration.programs import FileServer, curl
+from tests.integration.test_normal import pattern
 from tests.integration.test_workers import is_running, until
 from tests.integration.upgrades import Clients, Upgraded
 from tests.stores.etcd_server import Etcd
 
 PREFIX = "config/slardar"
+#: What the page shows of a value that cannot be used, and of a store that is away.
+(LEFT_OUT,) = blocks(DOCS / "stores.md", "text")
+(PAGE,) = [text for text in blocks(DOCS / "stores.md", "console") if '"stale"' in text]
 
 MakeConsul = Callable[..., ConsulAgent]
 
@@ -107,6 +113,10 @@ def test_consul_is_killed_under_load(
     assert node.change("a", body)[0] == 200
     assert node.change("b", body)[0] == 200
     assert node.metric() == 0
+    consul.put(f"{PREFIX}/upstreams/www.example.com", "no JSON")
+    node.wait_for(pattern(LEFT_OUT.replace("…", "...")))
+    consul.delete(f"{PREFIX}/upstreams/www.example.com")
+    until(lambda: "failed" not in node.status(), "the broken key is gone")
     with Clients(node) as clients:
         clients.more(50)
         consul.kill()
@@ -116,7 +126,10 @@ def test_consul_is_killed_under_load(
         assert "the store is away" in message
         assert node.call("DELETE", "/upstream/a")[0] == 503
         clients.more(50)
-        assert node.store["reason"]
+        (command,) = commands(PAGE)
+        expected = command.answer.replace("8500", str(consul.port))
+        url = f"http://127.0.0.1:{node.control}/status"
+        until(lambda: agrees(expected, curl(url)[1]), f"the status is {expected}")
         assert node.metric() > 0
         node.upgrade()
         clients.more(50)

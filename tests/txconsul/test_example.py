@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.book import DOCS, blocks
 from tests.consul_agent import ConsulAgent
 from tests.integration.programs import CHECKOUT, Program, free_port
 
@@ -34,3 +35,16 @@ def test_services(consul: ConsulAgent, tmp_path: Path) -> None:
     finally:
         program.end()
         alone.end()
+
+
+def test_program_of_the_page(consul: ConsulAgent, tmp_path: Path) -> None:
+    """It prints what it has put, and ends when the key changes."""
+    (text,) = blocks(DOCS / "txconsul.md", "python")
+    assert "8500" in text
+    program = Program([sys.executable, "-c", text.replace("8500", str(consul.port))], tmp_path)
+    try:
+        program.wait_for("^b'hello'$")
+        consul.put("greeting", "hi")
+        assert program.wait() == 0, program.output
+    finally:
+        program.end()

@@ -12,6 +12,7 @@ from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.python import compiling, limits, methods, net, regex, standard
 from slardar.hooks.python.builtins import BUILTINS, EXCEPTIONS, Kind
 from slardar.hooks.python.modules import IMPORTABLE
+from slardar.hooks.trial import Trial, read_request
 from tests.hooks.python.loading import SETTINGS, Hooks, request, response
 
 PAGE = (Path(__file__).parents[3] / "docs" / "hooks-python.md").read_text("utf-8")
@@ -31,6 +32,31 @@ def test_examples_work(hooks: Hooks, block: str) -> None:
     for asked in (request(), request("GET", "/old/x?debug=1"), request("DELETE", "/", "::1")):
         script.on_request(asked)
         script.on_response(asked, response(404))
+
+
+#: Hooks that fail as the page shows, in its order, and their modules.
+FAILING = (
+    ("\n" * 6 + "def on_request(r): {}['token']\n", {}),
+    (
+        "def on_request(r):\n\n    require('modules.limits').apply()\n",
+        {"modules.limits": "def apply():\n" + "\n" * 10 + "    1 / 0\n"},
+    ),
+    ("def on_request(r):\n" + "\n" * 7 + "    while True: pass\n", {}),
+    (
+        "def on_request(r):\n    kept = []\n    while True:\n        kept.append('a' * 1000000)\n",
+        {},
+    ),
+)
+
+
+def test_failures_are_told_as_shown() -> None:
+    """Each failure on the page is the one of such a hook."""
+    shown = re.findall(r"^script\..*$", PAGE, re.MULTILINE)
+    assert len(shown) == len(FAILING)
+    for line, (code, modules) in zip(shown, FAILING, strict=True):
+        trial = Trial("python", line.partition(":")[0], code, modules)
+        asked = read_request(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n", "", "::1")
+        assert trial.run(asked, None)["error"].endswith(f": {line}")
 
 
 @pytest.mark.parametrize(
