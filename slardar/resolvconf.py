@@ -6,12 +6,13 @@ addresses of names.  A file is read again when it has changed.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from slardar.model.names import usual_address
 
 __all__ = [
     "HOSTS",
@@ -106,10 +107,10 @@ def _name_server(text: str) -> tuple[str, int] | None:
 def address_of(text: str) -> tuple[int, str] | None:
     """An address with its family, in its usual form, or ``None`` for other texts."""
     try:
-        address = ipaddress.ip_address(text)
+        address = usual_address(text)
     except ValueError:
         return None
-    return (socket.AF_INET if address.version == 4 else socket.AF_INET6, str(address))
+    return (socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 def parse_hosts(text: str) -> dict[str, Addresses]:

@@ -363,11 +363,11 @@ def check_span(text: str) -> None:
 
 def keys_of(kind: Any) -> dict[str, Any]:
     """The keys of a setting that is an object, of one type or of several, and their types."""
-    if isinstance(kind, type):
-        if not issubclass(kind, msgspec.Struct):
-            return {}
+    parts = typing.get_args(kind)
+    # Only now: Python 3.10 takes tuple[...] for a type.
+    if not parts and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return {one.name: one.type for one in msgspec.structs.fields(kind)}
-    return {name: inner for part in typing.get_args(kind) for name, inner in keys_of(part).items()}
+    return {name: inner for part in parts for name, inner in keys_of(part).items()}
 
 
 def is_setting(path: str) -> bool:

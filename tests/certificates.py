@@ -23,7 +23,10 @@ __all__ = ["Authority", "Hung"]
 
 
 class Authority:
-    """A CA, whose certificate is ``folder/ca.pem``."""
+    """A CA, whose certificate is ``folder/ca.pem``.
+
+    Its certificates lack what RFC 5280 wants of CAs (4.2.1), as many do that were made by hand.
+    """
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
@@ -34,6 +37,15 @@ class Authority:
         self.file = folder / f"{name}.pem"
         signed = made.sign(self._key, hashes.SHA256())
         self.file.write_bytes(signed.public_bytes(Encoding.PEM))
+
+    def client(self) -> ssl.SSLContext:
+        """The context of a client that believes this CA.
+
+        The default one of Python 3.13 believes only those that follow RFC 5280.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.file)
+        return context
 
     def issue(
         self,

@@ -80,6 +80,7 @@ def test_hosts() -> None:
     10.0.0.1 Web web.example
     nonsense web
     10.0.0.2
+    ::FFFF:a00:4 mapped
     # 10.0.0.3 web
     """
     assert parse_hosts(text) == {
@@ -87,6 +88,7 @@ def test_hosts() -> None:
         "ip6-localhost": [(V6, "::1")],
         "web": [(V4, "10.0.0.1")],
         "web.example": [(V4, "10.0.0.1")],
+        "mapped": [(V6, "::ffff:10.0.0.4")],
     }
 
 

@@ -6,6 +6,7 @@ time, URLs lead to the CA's own service, redirects are not followed, and every v
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import requests.adapters
 from acme import client, errors, messages
 from josepy.interfaces import JSONDeSerializable
 from josepy.jwa import ES256
@@ -138,11 +140,26 @@ class _Body(JSONDeSerializable):
         return cls(jobj)
 
 
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Connections to a CA of one's own, whose certificate may lack what RFC 5280 wants of CAs.
+
+    From Python 3.13 on, the default of ``requests`` refuses such a CA.
+    """
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        # requests has the CAs loaded into it, with each new connection.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        super().init_poolmanager(*args, ssl_context=context, **kwargs)
+
+
 class _Network(client.ClientNetwork):
     """certbot's network, with bounds.  ``origin`` is the only place where it goes."""
 
     def __init__(self, origin: tuple[str, int], key: Any, verify: Any) -> None:
         super().__init__(key, alg=ES256, verify_ssl=verify, user_agent=f"slardar/{__version__}")
+        if verify is not True:
+            self.session.mount("https://", _Adapter())
         self._origin = origin
         #: What the last answer asked to wait, in seconds.
         self.retry_after = 0.0

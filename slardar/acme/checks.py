@@ -25,7 +25,7 @@ def problems_of_acme(settings: Settings) -> list[str]:
         )
     if acme.ca is not None:
         try:
-            ssl.create_default_context(cafile=acme.ca)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(acme.ca)
         except ssl.SSLError:
             problems.append(f"tls.acme.ca: expected certificates in PEM in {acme.ca}")
         except OSError as error:

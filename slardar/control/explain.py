@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from slardar.errors import ConfigError, NotFoundError
 from slardar.http1.heads import BadMessage
 from slardar.http1.request import Request, parse_request
 from slardar.interfaces import IPlane
+from slardar.model.names import usual_address
 from slardar.model.reader import shown
 
 __all__ = ["explain", "find_decision", "read_client", "read_header", "read_line"]
@@ -45,7 +45,7 @@ def read_header(name: str, text: str) -> str:
 def read_client(name: str, text: str) -> str:
     """A client's address.  Raises ConfigError."""
     try:
-        return str(ipaddress.ip_address(text))
+        return usual_address(text)
     except ValueError:
         raise ConfigError(f"{name}: expected an IP address, got {shown(text)}") from None
 

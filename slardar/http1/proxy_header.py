@@ -17,6 +17,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from slardar.model.names import usual_address
+
 __all__ = ["LOCAL", "MAX_HEADER", "BadHeader", "Ends", "HeaderReader", "header_of"]
 
 #: The most bytes of a header, with all its TLVs.  HAProxy takes 16 KiB at most (its buffer),
@@ -279,8 +281,8 @@ def _written(
     if version == 1:
         return b"PROXY TCP%d %b %b %d %d\r\n" % (
             source.version,
-            str(source).encode("ascii"),
-            str(target).encode("ascii"),
+            usual_address(str(source)).encode("ascii"),
+            usual_address(str(target)).encode("ascii"),
             port,
             local_port,
         )

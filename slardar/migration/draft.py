@@ -22,6 +22,10 @@ NOWHERE = "not-taken-over"
 
 #: A statement is shown up to so many characters.
 _SHOWN = 100
+#: Lines are numbered up to so many.
+_NUMBERS = 10
+#: What writes YAML: with libyaml it takes a tenth of the time.
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class Remark:
@@ -34,7 +38,10 @@ class Remark:
         self.lines: set[int] = set()
 
     def __str__(self) -> str:
-        lines = ",".join(map(str, sorted(self.lines)))
+        numbers = sorted(self.lines)
+        lines = ",".join(map(str, numbers[:_NUMBERS]))
+        if len(numbers) > _NUMBERS:
+            lines += f" and {len(numbers) - _NUMBERS:,} more"
         text = self.text if len(self.text) <= _SHOWN else f"{self.text[:_SHOWN]}…"
         return printable(f"{self.file}:{lines}: {text}: {self.why}")
 
@@ -57,6 +64,8 @@ class Draft:
         self._left: dict[tuple[str, str, str], Remark] = {}
         self._differs: dict[tuple[str, str, str], Remark] = {}
         self._names: dict[str, str] = {}
+        self._taken = {NOWHERE}
+        self._known: set[tuple[tuple[str, str], ...]] = set()
         self._of_all: dict[tuple[str, str], list[tuple[float, Statement | None]]] = {}
 
     # What is left out, and what differs.
@@ -90,19 +99,21 @@ class Draft:
         known: Mapping[str, str],
         own: frozenset[str],
         blocks: frozenset[str],
+        unknown: str = "slardar has nothing of this kind",
     ) -> None:
         """List every statement that nobody has looked after.
 
-        ``own`` are those without a meaning here.  ``known`` has the reason, by name.  Of
-        ``blocks`` that are done, the statements within are looked at one by one.
+        ``own`` are those without a meaning here.  ``known`` has the reason, by name, and
+        ``unknown`` is the reason for others.  Of ``blocks`` that are done, the statements within
+        are looked at one by one.
         """
         for one in statements:
             if one.done and one.block is not None and one.name in blocks:
-                self.sweep(one.block, known, own, blocks)
+                self.sweep(one.block, known, own, blocks, unknown)
             elif not one.done and one.name in own:
                 one.cover()
             elif not one.done:
-                self.leave(one, known.get(one.name, "slardar has nothing of this kind"))
+                self.leave(one, known.get(one.name, unknown))
 
     # Values.
 
@@ -146,11 +157,11 @@ class Draft:
         """The name of the upstream for ``text``: always the same, and a different one for each."""
         if text not in self._names:
             name = re.sub(r"[^-_a-zA-Z0-9.]+", "-", text).strip("-")[:200] or "upstream"
-            taken = {*self._names.values(), NOWHERE}
             number, free = 2, name
-            while free in taken:
+            while free in self._taken:
                 free, number = f"{name}-{number}", number + 1
             self._names[text] = free
+            self._taken.add(free)
         return self._names[text]
 
     def add_upstream(self, name: str, body: dict[str, Any], statement: Statement) -> bool:
@@ -166,8 +177,8 @@ class Draft:
     def add_route(self, statement: Statement, upstream: str, **keys: str | None) -> bool:
         """Add a route; what cannot be one is listed.
 
-        If it is one to nowhere, all requests that come so far go nowhere, as nobody can say which
-        of them it is for.
+        If its expression cannot be read, all requests that come so far go nowhere, as nobody can
+        say which of them it is for.
         """
         route = {key: value for key, value in keys.items() if value is not None}
         route["upstream"] = upstream
@@ -175,14 +186,16 @@ class Draft:
             parse_routes([route], "route")
         except ConfigError as error:
             self.tell_left(statement, statement.text, "; ".join(error.problems))
-            if upstream != NOWHERE or "path_regex" not in route:
+            if "path_regex" not in route:
                 return False
             del route["path_regex"]
-            route["path"] = "/"
+            route |= {"path": "/", "upstream": NOWHERE}
             self.differ(
                 statement, statement.text, "all requests that no route before it takes get 502"
             )
-        if route not in self.routes:
+        key = tuple(sorted(route.items()))
+        if key not in self._known:
+            self._known.add(key)
             self.routes.append(route)
         return True
 
@@ -218,8 +231,9 @@ class Draft:
         for key, value in plain.items():
             # None: what holds no lists and objects of its own is written in one line.
             style = None if isinstance(value, (dict, list)) else False
-            text += yaml.safe_dump(
+            text += yaml.dump(
                 {key: value},
+                Dumper=_DUMPER,
                 sort_keys=False,
                 allow_unicode=True,
                 width=110,

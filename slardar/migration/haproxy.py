@@ -8,9 +8,10 @@ from typing import Any
 
 from slardar.migration.draft import NOWHERE, Draft
 from slardar.migration.haproxy_backends import HaproxyBackends
-from slardar.migration.haproxy_conditions import Acls, Match
+from slardar.migration.haproxy_conditions import Acls, Match, has_port
 from slardar.migration.haproxy_file import read_haproxy
-from slardar.migration.haproxy_words import BLOCKS, GUARDS, INSTEAD, OWN, OWN_OF_BINDS
+from slardar.migration.haproxy_guards import guards_of
+from slardar.migration.haproxy_words import BLOCKS, INSTEAD, OWN, OWN_OF_BINDS
 from slardar.migration.listeners import Socket, endpoints, tcp_socket
 from slardar.migration.statement import Scope, Statement
 from slardar.migration.units import parse_number, parse_seconds
@@ -44,8 +45,11 @@ class _Import:
         self._sockets: list[Socket] = []
         self._pairs: list[dict[str, Any]] = []
         self._redirects: list[Statement] = []
-        #: The frontend whose routes are taken over.
+        #: The frontend whose routes are taken over, and its listeners.
         self._first: Statement | None = None
+        self._of_first: list[Socket] = []
+        #: Frontends without routes.
+        self._bare: list[tuple[Statement, Scope]] = []
         self._taken: list[tuple[Match, str, Statement]] = []
 
     def run(self) -> Draft:
@@ -53,14 +57,18 @@ class _Import:
         draft = self._draft
         fronts: list[tuple[Statement, Scope]] = []
         defaults = Scope([])
+        named: dict[str, Scope] = {}
         for section in self._sections:
             if section.name in ("global", "defaults"):
                 section.take()
             if section.name == "defaults":
-                defaults = Scope(section.block or ())
+                above = named.get(section.args[2]) if section.args[1:2] == ["from"] else None
+                defaults = Scope([*(above.statements if above else ()), *(section.block or ())])
+                named.update(dict.fromkeys(section.args[:1], defaults))
             if section.name not in ("frontend", "backend", "listen"):
                 continue
-            scope = Scope(section.block or (), defaults)
+            around = named.get(section.args[2]) if section.args[1:2] == ["from"] else None
+            scope = Scope(section.block or (), around or defaults)
             mode = scope.peek("mode")
             if not section.args:
                 draft.leave(section, "a section has a name")
@@ -72,13 +80,16 @@ class _Import:
                 section.take()
                 if section.name != "frontend":
                     self._backends.read(section, scope)
-                    self._guard(section)
+                    for one in guards_of(section, scope):
+                        self._guarded.setdefault(section.args[0], one)
                 if section.name == "listen" and self._is_page(section):
                     draft.leave(section, INSTEAD["stats uri"])
                 elif section.name != "backend":
                     fronts.append((section, scope))
         for section, scope in fronts:
             self._front(section, scope)
+        for section, scope in self._bare:
+            self._listen_bare(section, scope)
         self._settings()
         draft.settle()
         draft.sweep(self._sections, INSTEAD, OWN, BLOCKS)
@@ -88,11 +99,6 @@ class _Import:
         """Whether a ``listen`` serves nothing but HAProxy's own page."""
         names = {one.name for one in section.block or ()}
         return not names & {"server", "use_backend", "default_backend"}
-
-    def _guard(self, section: Statement) -> None:
-        if section.name == "backend":
-            for one in section.named(*GUARDS):
-                self._guarded.setdefault(section.args[0], one)
 
     # A frontend.
 
@@ -104,8 +110,8 @@ class _Import:
             found = re.fullmatch(r"scheme https(?: code 30[1278])?(?: (.+))?", words)
             if found is not None and (found[1] or "") in _PLAIN:
                 self._redirects.append(one.take())
-        routes = self._routes(section, scope, acls)
-        sockets = [socket for one in section.named("bind") for socket in self._bind(one)]
+        told: list[tuple[Statement, str]] = []
+        routes = self._routes(section, scope, acls, told)
         if self._first is not None and routes and _plain(routes) != _plain(self._taken):
             # The listeners would lead to the routes of the first frontend.
             draft.leave(
@@ -114,52 +120,111 @@ class _Import:
                 " another slardar for this one",
             )
             return
-        self._sockets += [one for one in sockets if one.key not in {at.key for at in self._sockets}]
-        if routes and self._first is None:
-            self._first, self._taken = section, routes
+        for one, why in told:
+            draft.tell_left(one, one.text, why)
+        if not routes:
+            self._bare.append((section, scope))
+            return
+        sockets = self._sockets_of(section)
+        self._listen(section, scope, sockets)
+        if self._first is None:
+            self._first, self._taken, self._of_first = section, routes, sockets
             for match, upstream, line in routes:
                 keys = {"path": "/"} if not match else dict(match)
                 draft.add_route(line, upstream, **keys)
+        for one in acls.with_port.values():
+            draft.differ(
+                one, "hdr(host)", "HAProxy compares a port in Host, too, and routes do not"
+            )
+
+    def _sockets_of(self, section: Statement) -> list[Socket]:
+        return [socket for one in section.named("bind") for socket in self._bind(one)]
+
+    def _listen(self, section: Statement, scope: Scope, sockets: list[Socket]) -> None:
+        self._sockets += [one for one in sockets if one.key not in {at.key for at in self._sockets}]
         self._limits(section, scope)
 
+    def _listen_bare(self, section: Statement, scope: Scope) -> None:
+        """Listen where a frontend without routes listens, unless that would open those of others.
+
+        slardar serves all routes on all endpoints.
+        """
+        sockets = self._sockets_of(section)
+        reach = max((one.reach for one in self._of_first), default=2)
+        asks = self._of_first and all(
+            one.client.get("verify") == "require" for one in self._of_first
+        )
+        wider = any(one.reach > reach or (asks and not one.client) for one in sockets)
+        if self._first is not None and wider:
+            self._draft.leave(
+                section,
+                f"nothing listens there: it would let clients reach what {self._first.place} keeps"
+                " from them",
+            )
+            return
+        self._listen(section, scope, sockets)
+
     def _routes(
-        self, section: Statement, scope: Scope, acls: Acls
+        self,
+        section: Statement,
+        scope: Scope,
+        acls: Acls,
+        told: list[tuple[Statement, str]],
     ) -> list[tuple[Match, str, Statement]]:
-        """The routes of a frontend, in order, with the lines that they are for."""
-        draft = self._draft
+        """The routes of a frontend, in order, with the lines that they are for.
+
+        What there is to know of lines is added to ``told``.
+        """
         routes: list[tuple[Match, str, Statement]] = []
         # These come before use_backend, wherever they stand.
-        for one in list(section.named(*GUARDS)):
-            if one.done:
+        for one in guards_of(section, scope):
+            if one in self._redirects:
                 continue
             at = next((n for n, word in enumerate(one.args) if word in ("if", "unless")), None)
             known = acls.matches([] if at is None else one.args[at:], wider=True)
-            draft.leave(
-                one,
-                "it may keep requests back or change them, so those that it may be for get 502,"
-                " until the route to not-taken-over is removed; a hook can do what it does",
+            one.take()
+            told.append(
+                (
+                    one,
+                    "it may keep requests back or change them, so those that it may be for get 502,"
+                    " until the route to not-taken-over is removed; a hook can do what it does",
+                )
             )
             routes += [(match, NOWHERE, one) for match in known or ()]
         for one in list(section.named("use_backend")):
+            one.take()
             found = acls.matches(one.args[1:])
             name = self._backend(one.args[0]) if one.args else None
             if found is None:
-                draft.leave(one, "routes know host and path; a hook can choose request.upstream")
+                # Nobody knows here whom the backend keeps back, or serves better than others.
+                name, found = None, acls.matches(one.args[1:], wider=True)
+                told.append(
+                    (
+                        one,
+                        "routes know host and path, so requests that it may be for get 502, until"
+                        " the route to not-taken-over is removed; a hook can choose"
+                        " request.upstream",
+                    )
+                )
             elif not found:
-                draft.leave(one, "no request can meet its condition")
+                told.append((one, "no request can meet its condition"))
             elif name is None:
-                draft.leave(one, f"its requests get 502: {self._why(one.args[0])}")
-            else:
-                one.take()
+                told.append((one, f"its requests get 502: {self._why(one.args[0])}"))
+            if any(has_port(word) for word in one.args):
+                acls.with_port[id(one)] = one
             routes += [(match, name or NOWHERE, one) for match in found or ()]
         default = scope.last("default_backend")
-        if default is not None or section.name == "listen":
-            wanted = default.args[0] if default is not None else section.args[0]
-            name = self._backend(wanted)
-            line = default or section
+        if default is not None:
+            name = self._backend(default.args[0])
             if name is None:
-                draft.tell_left(line, line.text, f"its requests get 502: {self._why(wanted)}")
-            routes.append(({}, name or NOWHERE, line))
+                told.append((default, f"its requests get 502: {self._why(default.args[0])}"))
+            routes.append(({}, name or NOWHERE, default))
+        elif section.name == "listen":
+            # Its own guards are above.
+            name = self._backends.name_of(section.args[0])
+            if name is None:
+                told.append((section, "its requests get 502: there is no upstream for it"))
+            routes.append(({}, name or NOWHERE, section))
         return routes
 
     def _backend(self, name: str) -> str | None:
@@ -192,12 +257,12 @@ class _Import:
                 continue
             socket.ssl, socket.proxied = is_secure, is_proxied
             sockets.append(socket)
-        self._bind_words(line, list(line.args[1:]))
-        return sockets
+        return sockets if self._bind_words(line, list(line.args[1:]), sockets) else []
 
-    def _bind_words(self, line: Statement, words: list[str]) -> None:
+    def _bind_words(self, line: Statement, words: list[str], sockets: list[Socket]) -> bool:
+        """Read the words of a ``bind``; false if one of them may keep clients back."""
         draft = self._draft
-        client: dict[str, Any] = {}
+        client: dict[str, str] = {}
         files: list[str] = []
         while words:
             word = words.pop(0)
@@ -212,22 +277,30 @@ class _Import:
                 elif word == "ca-file":
                     base = self._global.value("ca-base") or ""
                     client["ca"] = os.path.join(self._folder, base, value)
-                elif word == "verify" and value in _VERIFY:
-                    client["verify"] = _VERIFY[value]
-                elif word in ("ciphers", "ssl-min-ver"):
+                elif word == "verify":
+                    client["verify"] = _VERIFY.get(value, value)
+                else:
                     self._policy(line, word, value)
             elif word in OWN_OF_BINDS:
                 if word == "alpn" and "h2" in value:
                     draft.tell_left(line, f"bind {word} {value}", "slardar speaks HTTP/1.1")
                 del words[: OWN_OF_BINDS[word]]
             else:
-                draft.tell_left(line, f"bind {word}", "no such setting of an endpoint")
+                why = "no such setting of an endpoint, so nothing listens there"
+                draft.tell_left(line, f"bind {word}", why)
+                return False
+        verify = client.get("verify", "none")
+        if verify not in ("none", *_VERIFY.values()) or (verify != "none" and "ca" not in client):
+            why = "verify is none, optional or required, with a ca-file, so nothing listens there"
+            draft.tell_left(line, line.text, why)
+            return False
         for name in files:
-            pair: dict[str, Any] = {"folder" if os.path.isdir(name) else "cert": name}
-            if "verify" in client and "ca" in client:
-                pair["client"] = {"verify": client["verify"], "ca": client["ca"]}
+            pair = {"folder" if os.path.isdir(name) else "cert": name}
             if pair not in self._pairs:
                 self._pairs.append(pair)
+        for socket in sockets:
+            if socket.ssl and verify != "none":
+                socket.client = {"verify": verify, "ca": client["ca"]}
         if files and not os.path.isdir(files[0]) and "strict-sni" not in line.args:
             draft.differ(
                 line,
@@ -235,6 +308,7 @@ class _Import:
                 "handshakes for unknown names are refused: for the first certificate, set"
                 " tls.default to a name in it",
             )
+        return True
 
     def _policy(self, line: Statement, word: str, value: str) -> None:
         """What slardar has once for all of its endpoints."""

@@ -7,16 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from slardar.migration.statement import Statement
 
-__all__ = ["Acls", "Match"]
+__all__ = ["Acls", "Match", "has_port"]
 
 #: The keys of a route: ``host``, ``path``, ``path_regex``.
 Match = Mapping[str, str]
 
 _METHODS = {"beg": "beg", "end": "end", "reg": "reg", "dir": "dir", "sub": "sub", "str": "str"}
 _HOST = re.compile(r"(?:req\.)?f?hdr(?:_(\w+))?\(host(?:,-?1)?\)", re.IGNORECASE)
-_PATH = re.compile(r"(?:path|url)(?:_(\w+))?")
-#: What changes nothing here: slardar compares hosts in lower case and without a port.
-_CONVERTERS = ("lower", "field(1,:)", "host_only")
+#: A URL has the query, too, and may be absolute: only how it begins is known.
+_PATH = re.compile(r"path(?:_(\w+))?|url_(beg)")
+#: HAProxy puts variables of its environment into a text.
+_VARIABLE = re.compile(r"\$[{A-Za-z_]")
+#: What changes nothing for a host: slardar compares hosts in lower case and without a port.
+_OF_HOSTS = ("lower", "field(1,:)", "host_only")
 
 
 class Acls:
@@ -24,6 +27,8 @@ class Acls:
 
     def __init__(self, lines: Iterable[Statement]) -> None:
         self._lines: dict[str, list[Statement]] = {}
+        #: Lines that compare hosts with their ports.
+        self.with_port: dict[int, Statement] = {}
         for line in lines:
             if len(line.args) > 1:
                 self._lines.setdefault(line.args[0], []).append(line)
@@ -73,9 +78,16 @@ class Acls:
             atoms = _criterion(line.args[1:])
             if atoms is None:
                 return None
+            if has_port(line.args[1]):
+                self.with_port[id(line)] = line
             found += atoms
         used += lines
         return found
+
+
+def has_port(fetch: str) -> bool:
+    """Whether a criterion compares a Host with the port that clients may write behind it."""
+    return re.fullmatch(r"(?:req\.)?f?hdr\(host(?:,-?1)?\)(?:,lower)?", fetch, re.I) is not None
 
 
 def _terms(words: Sequence[str]) -> list[list[str | list[str]]]:
@@ -103,12 +115,13 @@ def _criterion(words: Sequence[str]) -> list[Match] | None:
         return None
     fetch, *converters = re.split(r",(?![^(]*\))", words[0])
     host, path = _HOST.fullmatch(fetch), _PATH.fullmatch(fetch)
-    if (host is None and path is None) or any(one not in _CONVERTERS for one in converters):
-        return None
     found = host or path
-    assert found is not None
-    method = found[1] or "str"
-    folds = False
+    # What a converter does to the text is known of these alone; for all others, nobody knows here
+    # which requests match.
+    if found is None or any(one not in (_OF_HOSTS if host else ("lower",)) for one in converters):
+        return None
+    method = found[1] or (path[2] if path else None) or "str"
+    folds = bool(converters)
     rest = list(words[1:])
     while rest and rest[0].startswith("-"):
         flag = rest.pop(0)
@@ -122,17 +135,22 @@ def _criterion(words: Sequence[str]) -> list[Match] | None:
             return None
     if method not in _METHODS or not rest:
         return None
+    if path and converters and any(text != text.lower() for text in rest):
+        # Nothing in lower case is as these are.
+        return None
+    if any(_VARIABLE.search(text) for text in rest):
+        return None
     atoms = [_host(method, text) if host else _path(method, text, folds) for text in rest]
     return None if any(one is None for one in atoms) else [one for one in atoms if one is not None]
 
 
 def _host(method: str, text: str) -> Match | None:
     host = text.lower().removesuffix(".")
-    if method == "str" and ":" not in host:
-        return {"host": host}
+    if not re.fullmatch(r"[-_a-z0-9.]+", host):
+        return None
     if method == "end" and host.startswith("."):
         return {"host": f"*{host}"}
-    return None
+    return {"host": host} if method == "str" else None
 
 
 def _path(method: str, text: str, folds: bool) -> Match | None:

@@ -60,7 +60,11 @@ def read_haproxy(path: str) -> list[Statement]:
             sections.append(Statement(words[0], words[1:], path, number, []))
             continue
         if not sections:
-            raise ConfigError(f"{path}:{number}: expected a section such as frontend or backend")
+            # A directive of nginx ends with ; or begins a block.
+            other = "; for nginx use --from nginx" if words[-1][-1:] in (";", "{", "}") else ""
+            raise ConfigError(
+                f"{path}:{number}: expected a section of HAProxy's, such as frontend{other}"
+            )
         count = 2 if words[0] in _FIRST else 3 if words[:2] == ["no", "option"] else 1
         name, args = " ".join(words[:count]), words[count:]
         if len(args) < _LEAST.get(name, 0):

@@ -5,7 +5,7 @@ A keyword that is neither here nor read by the modules beside this one is listed
 
 from __future__ import annotations
 
-__all__ = ["BLOCKS", "GUARDS", "INSTEAD", "OWN", "OWN_OF_BINDS", "OWN_OF_SERVERS"]
+__all__ = ["BLOCKS", "INSTEAD", "OWN", "OWN_OF_BINDS", "OWN_OF_SERVERS"]
 
 #: Sections whose lines count one by one.
 BLOCKS = frozenset({"global", "defaults", "frontend", "backend", "listen"})
@@ -64,6 +64,9 @@ OWN = frozenset(
 OWN_OF_BINDS = {
     **dict.fromkeys(("v4v6", "v6only", "transparent", "defer-accept", "tfo", "ssl"), 0),
     **dict.fromkeys(("strict-sni", "prefer-client-ciphers", "no-sslv3", "no-tlsv10"), 0),
+    **dict.fromkeys(("no-tlsv12", "no-tlsv13", "force-tlsv12", "force-tlsv13", "no-alpn"), 0),
+    **dict.fromkeys(("allow-0rtt", "no-ca-names", "tls-tickets"), 0),
+    **dict.fromkeys(("sigalgs", "client-sigalgs", "ocsp-update", "ktls", "tcp-ut", "cc"), 1),
     **dict.fromkeys(("no-tlsv11", "no-tls-tickets", "generate-certificates"), 0),
     **dict.fromkeys(("name", "id", "backlog", "maxconn", "mss", "nice", "process", "thread"), 1),
     **dict.fromkeys(("user", "group", "mode", "uid", "gid", "level", "shards", "curves"), 1),
@@ -84,26 +87,8 @@ _REPLY = "a hook that sees replies (on_response) can do this (docs/hooks.md)"
 _LOG = "access_log of slardar.yaml (docs/access-log.md)"
 _STICKY = "mode: sticky of an upstream (docs/balancers.md#sticky)"
 
-#: What may keep a request from its server, or change it.  Without it the requests would do what
-#: they are not allowed to do, so they are not passed on.
-GUARDS = frozenset(
-    {
-        *(
-            f"http-request {word}"
-            for word in (
-                *("deny", "tarpit", "reject", "auth", "redirect", "return", "silent-drop"),
-                *("set-path", "set-pathq", "set-query", "set-uri", "set-method", "replace-path"),
-                *("replace-pathq", "replace-uri", "use-service", "normalize-uri"),
-            )
-        ),
-        *("tcp-request connection", "tcp-request content", "tcp-request session", "redirect"),
-        *("block", "reqrep", "reqirep", "reqdeny", "reqideny"),
-    }
-)
-
 #: Why a keyword is listed, and the way of slardar where there is one.
 INSTEAD = {
-    **dict.fromkeys(GUARDS, _HOOK),
     **dict.fromkeys(("http-request set-header", "http-request add-header"), _HEADER),
     **dict.fromkeys(("http-request del-header", "http-request replace-header"), _HEADER),
     **dict.fromkeys(("http-request set-var", "http-request capture", "capture"), _HOOK),
@@ -133,7 +118,7 @@ INSTEAD = {
         "the dashboard (docs/dashboard.md)",
     ),
     **dict.fromkeys(
-        ("compression algo", "compression type", "compression offload", "filter"),
+        ("compression algo", "compression type", "compression offload"),
         "slardar does not compress: let the servers do it",
     ),
     **dict.fromkeys(
@@ -171,10 +156,11 @@ INSTEAD = {
     **dict.fromkeys(
         ("acl", "timeout client", "timeout http-request"), "nothing that is taken over uses it"
     ),
+    "filter": "slardar has no filters: a hook can do this (docs/hooks.md)",
+    "rate-limit": "slardar does not limit rates",
     "server-template": "a service: dns_service lists the servers (docs/services.md)",
     "use-server": "slardar's balancers choose the server; a hook can choose a named cluster",
     "fullconn": "max_conns of servers, and queue of an upstream (docs/upstreams.md#queue)",
-    "rate-limit": "slardar does not limit rates",
     "option originalto": "slardar does not send this header",
     "option http_proxy": "slardar is no forward proxy",
     "option transparent": "slardar is no transparent proxy",

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from slardar.migration.statement import Statement
+from slardar.model.names import usual_address
 
 __all__ = ["Socket", "endpoints", "tcp_socket"]
 
@@ -20,6 +21,8 @@ class Socket:
         self.host = host
         self.port = port
         self.ssl = False
+        #: The ``verify`` and ``ca`` of the endpoint, for certificates of clients.
+        self.client: dict[str, str] = {}
         self.proxied = False
         self.servers: list[Statement] = []
         self.default: Statement | None = None
@@ -30,6 +33,26 @@ class Socket:
         return self.family, self.host, self.port
 
     @property
+    def reach(self) -> int:
+        """How far away its clients may be: on this machine, in a private network, anywhere."""
+        if self.family == "unix":
+            return 0
+        if not self.host:
+            return 2
+        address = ipaddress.ip_address(self.host)
+        # An address of IPv4 may be written as one of IPv6.
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_unspecified:
+            return 2
+        return 0 if address.is_loopback else 1 if address.is_private else 2
+
+    @property
+    def listen(self) -> str:
+        """The address as people write it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix:{self.host}" if self.family == "unix" else f"{host or '*'}:{self.port}"
+
+    @property
     def endpoint(self) -> str:
         """The endpoint string of slardar."""
         kind = self.family.replace("tcp", "tls") if self.ssl else self.family
@@ -38,6 +61,8 @@ class Socket:
             text = f"{kind}:{host}"
         else:
             text = f"{kind}:{self.port}" + (f":interface={host}" if host else "")
+        for key, value in self.client.items():
+            text += f":{key}={value.replace(chr(92), chr(92) * 2).replace(':', chr(92) + ':')}"
         return f"haproxy:{text}" if self.proxied else text
 
 
@@ -49,14 +74,14 @@ def tcp_socket(host: str, port: int) -> Socket | None:
     if text == "localhost":
         text = "127.0.0.1"
     try:
-        address = ipaddress.ip_address(text)
+        address = usual_address(text)
     except ValueError:
         return None
     if not 0 < port < 65536:
         return None
-    if address.version == 4:
-        return Socket("tcp", str(address), port)
-    return Socket("tcp6", "" if text == "::" else str(address), port)
+    if ":" not in address:
+        return Socket("tcp", address, port)
+    return Socket("tcp6", "" if address == "::" else address, port)
 
 
 def endpoints(sockets: Iterable[Socket]) -> list[str]:

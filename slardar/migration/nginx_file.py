@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slardar.errors import ConfigError, printable
+from slardar.migration.haproxy_file import SECTIONS
 from slardar.migration.statement import Statement
 
 __all__ = ["read_nginx"]
@@ -26,6 +27,8 @@ _LEAST = {
     **dict.fromkeys(("worker_processes", "worker_connections", "set_real_ip_from"), 1),
     **dict.fromkeys(("real_ip_header", "ssl"), 1),
 }
+_DEEP = "it includes itself, or its blocks are too deep"
+_OTHER = "expected nginx's configuration; for HAProxy use --from haproxy"
 
 
 def read_nginx(path: str) -> list[Statement]:
@@ -46,17 +49,46 @@ def read_nginx(path: str) -> list[Statement]:
         found = parse(path, check_ctx=False)
         if found["errors"]:
             raise ConfigError([_problem(path, one) for one in found["errors"]])
+        for one in found["config"]:
+            # crossplane leaves out a word at the end of a file.
+            lines = [line for line in _lines(one["file"]) if line.strip()[:1] not in ("", "#")]
+            if lines and not any(mark in lines[-1] for mark in ";}"):
+                raise ConfigError(_unfinished(one["file"]))
         return _statements(found["config"], 0, found["config"][0]["parsed"])
     except RecursionError:
-        raise ConfigError(f"{path}: it includes itself, or its blocks are too deep") from None
+        raise ConfigError(f"{path}: {_DEEP}") from None
 
 
 def _problem(path: str, error: dict[str, Any]) -> str:
     text = printable(" ".join(str(error["error"]).split()))
+    file = error["file"] or path
+    if text.startswith("maximum recursion depth"):
+        return f"{file}: {_DEEP}"
+    if not text:
+        # crossplane has nothing to say of a file that ends within a directive.
+        return _unfinished(file)
     text = text.removeprefix("[Errno 2] ")
     line = f":{error['line']}" if error["line"] else ""
     # crossplane ends its messages with file and line, if it knows them.
-    return f"{error['file'] or path}{line}: {text.rpartition(' in ')[0] or text}"
+    return f"{file}{line}: {text.rpartition(' in ')[0] or text}"
+
+
+def _unfinished(path: str) -> str:
+    """What is wrong with a file whose last directive does not end."""
+    lines = _lines(path)
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        # A directive of nginx ends with ; or begins a block, and a section of HAProxy does neither.
+        if words and words[0] in SECTIONS and words[-1][-1] not in ";{":
+            return f"{path}:{number}: {_OTHER}"
+    if not any(mark in line for line in lines for mark in ";{"):
+        return f"{path}:1: {_OTHER}"
+    return f'{path}:{len(lines)}: unexpected end of file, expecting ";" or "}}"'
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read().rstrip().split("\n")
 
 
 def _statements(files: list[dict[str, Any]], index: int, block: list[Any]) -> list[Statement]:

@@ -48,6 +48,11 @@ _HEADERS = {
     "upgrade": ("$http_upgrade",),
     "proxy": ("",),
 }
+#: Parameters of a server that are read here.
+_PARAMETERS = (
+    *("weight", "max_fails", "max_conns", "fail_timeout", "slow_start", "backup", "down", "drain"),
+    "resolve",
+)
 
 
 class Target:
@@ -75,6 +80,8 @@ class NginxUpstreams:
         self._folder = folder
         self._blocks: dict[str, tuple[dict[str, Any], Statement]] = {}
         self._made: dict[tuple[str, str], str] = {}
+        #: How many there are of each block or address.
+        self._number: dict[str, int] = {}
 
     def read(self, block: Statement) -> None:
         """Read an ``upstream`` block."""
@@ -117,8 +124,8 @@ class NginxUpstreams:
         options = self._options(target, scope, statement)
         key = name, json.dumps(options, sort_keys=True)
         if key not in self._made:
-            known = [made for (of, _), made in self._made.items() if of == name]
-            called = self._draft.name_of(name if not known else f"{name}-{len(known) + 1}")
+            known = self._number.get(name, 0)
+            called = self._draft.name_of(f"{name}-{known + 1}" if known else name)
             if not self._draft.add_upstream(called, {**body, **options}, block):
                 return None
             if known and block is not statement:
@@ -129,6 +136,7 @@ class NginxUpstreams:
                     " counts requests and failures for itself",
                 )
             self._made[key] = called
+            self._number[name] = known + 1
         return self._made[key]
 
     def leave_unused(self) -> None:
@@ -145,7 +153,9 @@ class NginxUpstreams:
         address = one.args[0]
         place = None if address.startswith("unix:") else split_host_port(address, 80)
         if place is None:
-            why = "servers on unix sockets are reached by TCP only" if ":" in address else "no host"
+            why = "no host and port that slardar can have"
+            if address.startswith("unix:"):
+                why = "servers on unix sockets are reached by TCP only"
             self._draft.leave(one, f"{why}: this server is left out")
             return
         # nginx's default, which is not slardar's.
@@ -153,7 +163,8 @@ class NginxUpstreams:
         for word in one.args[1:]:
             key, equals, value = word.partition("=")
             if not self._parameter(key if equals else word, value, server, body):
-                self._draft.tell_left(one, f"{one.name} {address} {word}", "no such setting")
+                why = "no such value here" if key in _PARAMETERS else "no such setting"
+                self._draft.tell_left(one, f"{one.name} {address} {word}", why)
         for other in body["servers"]:
             if (other["host"], other["port"]) == place:
                 other["weight"] = other.get("weight", 1) + server.get("weight", 1)

@@ -5,7 +5,7 @@ A directive that is neither here nor read by the modules beside this one is list
 
 from __future__ import annotations
 
-__all__ = ["BLOCKS", "INSTEAD", "OFF", "OWN", "OWN_OF_UPSTREAMS"]
+__all__ = ["BLOCKS", "HOOK", "INSTEAD", "OFF", "OWN", "OWN_OF_UPSTREAMS"]
 
 #: Blocks whose directives count one by one.
 BLOCKS = frozenset({"http", "server", "location", "upstream", "events"})
@@ -129,7 +129,8 @@ OFF = frozenset(
 #: The same within an ``upstream``.
 OWN_OF_UPSTREAMS = frozenset({"zone", "keepalive_requests", "keepalive_time"})
 
-_HOOK = "a hook can do this (docs/hooks.md)"
+#: What keeps requests back or changes them.
+HOOK = "a hook can do this (docs/hooks.md)"
 _REPLY = "a hook that sees replies (on_response) can do this (docs/hooks.md)"
 _FILES = "slardar serves no files: a server of your own does"
 _LIMIT = "slardar does not limit rates; max_conns and queue of an upstream bound what is under way"
@@ -141,17 +142,18 @@ _UNUSED = "nothing that is taken over uses it"
 
 #: Why a directive is listed, and the way of slardar where there is one.
 INSTEAD = {
-    **dict.fromkeys(("rewrite", "set", "if", "return", "limit_except", "map", "geo"), _HOOK),
-    **dict.fromkeys(("split_clients", "auth_basic", "auth_basic_user_file", "auth_request"), _HOOK),
-    **dict.fromkeys(("allow", "deny", "satisfy", "valid_referers", "secure_link", "mirror"), _HOOK),
-    **dict.fromkeys(("proxy_set_body", "proxy_method", "proxy_pass_request_headers"), _HOOK),
-    **dict.fromkeys(("proxy_pass_request_body", "proxy_cookie_domain", "break"), _HOOK),
+    **dict.fromkeys(("rewrite", "set", "if", "return", "limit_except", "map", "geo"), HOOK),
+    **dict.fromkeys(("split_clients", "auth_basic", "auth_basic_user_file", "auth_request"), HOOK),
+    **dict.fromkeys(("allow", "deny", "satisfy", "valid_referers", "secure_link", "mirror"), HOOK),
+    **dict.fromkeys(("proxy_set_body", "proxy_method", "proxy_pass_request_headers"), HOOK),
+    **dict.fromkeys(("proxy_pass_request_body", "proxy_cookie_domain", "break"), HOOK),
     **dict.fromkeys(("add_header", "expires", "proxy_hide_header", "proxy_redirect"), _REPLY),
     **dict.fromkeys(("proxy_cookie_path", "proxy_cookie_flags", "error_page"), _REPLY),
     **dict.fromkeys(("proxy_intercept_errors", "sub_filter", "add_trailer"), _REPLY),
     **dict.fromkeys(("root", "alias", "index", "try_files", "autoindex"), _FILES),
-    **dict.fromkeys(("limit_req", "limit_req_zone", "limit_req_status", "limit_rate"), _LIMIT),
-    **dict.fromkeys(("limit_conn", "limit_conn_zone", "limit_conn_status"), _LIMIT),
+    **dict.fromkeys(("limit_req", "limit_conn"), f"requests for it get 502: {_LIMIT}"),
+    **dict.fromkeys(("limit_req_zone", "limit_req_status", "limit_rate"), _LIMIT),
+    **dict.fromkeys(("limit_conn_zone", "limit_conn_status"), _LIMIT),
     **dict.fromkeys(("gzip", "gzip_types", "gzip_vary", "gzip_proxied", "gunzip"), _COMPRESS),
     **dict.fromkeys(
         ("gzip_comp_level", "gzip_min_length", "gzip_static", "gzip_buffers"), _COMPRESS

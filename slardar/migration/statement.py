@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Scope", "Statement"]
+__all__ = ["Scope", "Statement", "is_trusted_header"]
+
+#: Headers of requests that say nothing of a client, or that slardar sets itself.
+_HARMLESS = frozenset(
+    {
+        *("accept", "accept-encoding", "accept-language", "cache-control", "connection", "expect"),
+        *("forwarded", "keep-alive", "pragma", "proxy", "proxy-connection", "range", "te"),
+        *("upgrade", "upgrade-insecure-requests", "x-request-id", "dnt", "referer", "origin"),
+    }
+)
+
+
+def is_trusted_header(name: str) -> bool:
+    """Whether a server may trust a header because the proxy removes those that clients send."""
+    name = name.lower()
+    return name not in _HARMLESS and not name.startswith(("if-", "x-forwarded-"))
 
 
 class Statement:
@@ -63,11 +78,22 @@ class Scope:
     def __init__(self, statements: Iterable[Statement], outer: Scope | None = None) -> None:
         self.statements = list(statements)
         self.outer = outer
+        #: Files have thousands of servers, and each of them asks what is around it.
+        self._named: dict[str, list[Statement]] = {}
+        for one in self.statements:
+            self._named.setdefault(one.name, []).append(one)
+        self._chosen: dict[Callable[[Statement], bool], list[Statement]] = {}
 
-    def peek(self, *names: str) -> list[Statement]:
-        """The statements of these names that hold here; they are not done by this."""
-        found = [one for one in self.statements if one.name in names]
-        return self.outer.peek(*names) if not found and self.outer is not None else found
+    def peek(self, name: str) -> list[Statement]:
+        """The statements of this name that hold here; they are not done by this."""
+        found = self._named.get(name, [])
+        return self.outer.peek(name) if not found and self.outer is not None else found
+
+    def chosen(self, is_one: Callable[[Statement], bool]) -> list[Statement]:
+        """The statements of this very block for which ``is_one`` is true, whenever it is asked."""
+        if is_one not in self._chosen:
+            self._chosen[is_one] = list(filter(is_one, self.statements))
+        return self._chosen[is_one]
 
     def all(self, name: str) -> list[Statement]:
         """The statements of this name that hold here; they are done now.

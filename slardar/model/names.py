@@ -15,6 +15,7 @@ __all__ = [
     "parse_server_key",
     "requested_host",
     "split_host_port",
+    "usual_address",
     "usual_ipv6",
 ]
 
@@ -51,6 +52,11 @@ def usual_ipv6(text: str) -> str:
     return str(address) if mapped is None else f"::ffff:{mapped}"
 
 
+def usual_address(text: str) -> str:
+    """An IPv4 or IPv6 address in its usual form; see :func:`usual_ipv6`.  Raises ValueError."""
+    return usual_ipv6(text) if ":" in text else str(ipaddress.IPv4Address(text))
+
+
 def requested_host(name: str) -> str:
     """The normal form of a Host, as requests have it.
 
@@ -79,7 +85,7 @@ def normal_host(host: str) -> str | None:
         if percent and not _ZONE.fullmatch(zone):
             return None
         try:
-            return str(ipaddress.IPv6Address(address)) + percent + zone
+            return usual_ipv6(address) + percent + zone
         except ValueError:
             return None
     if bracketed:

@@ -5,7 +5,6 @@ Values only; :mod:`slardar.testing.site` makes the requests.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from slardar.errors import ConfigError
+from slardar.model.names import usual_address
 from slardar.model.reader import Problems, shown
 
 __all__ = ["Asked", "Expectation", "Outcome", "ServerReply", "asked", "read_expectations"]
@@ -204,7 +204,7 @@ def asked(
         # A bracket that is not closed, say.
         raise ConfigError(f"{where}: expected METHOD http://HOST/PATH, got {shown(line)}") from None
     try:
-        address = str(ipaddress.ip_address(client))
+        address = usual_address(client)
     except ValueError:
         raise ConfigError(f"{where}.client: expected an IP address, got {shown(client)}") from None
     scheme = parts.scheme or "http"

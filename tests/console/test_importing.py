@@ -82,7 +82,11 @@ def test_hostile_text_steers_no_terminal(file: Path) -> None:
         (("none.conf",), "Error: none.conf"),
         (("--from", "haproxy", "none.cfg"), "Error: none.cfg: No such file or directory"),
         (("nginx.conf", "-o", "none/x.yaml"), "Error: none/x.yaml: No such file or directory"),
-        (("--from", "haproxy", "nginx.conf"), "Error: nginx.conf:1: expected a section"),
+        (
+            ("--from", "haproxy", "nginx.conf"),
+            "Error: nginx.conf:1: expected a section of HAProxy's, such as frontend; for nginx use"
+            " --from nginx\n",
+        ),
     ],
 )
 @pytest.mark.usefixtures("file")

@@ -41,12 +41,14 @@ def test_parameters_become_a_head(actions: Actions, plane: FakePlane) -> None:
     )
     assert reply.status == 200
     assert web.call("GET", "/explain?host=x").status == 200
+    assert web.call("GET", "/explain?host=x&client=::FFFF:a00:4").status == 200
     assert plane.questions == [
         (
             b"PURGE /x?y=1 HTTP/1.1\r\nHost: www.team-a.example\r\nX-A:1\r\nX-B: 2\r\n\r\n",
             "2001:db8::1",
         ),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "127.0.0.1"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "::ffff:10.0.0.4"),
     ]
 
 

@@ -39,7 +39,7 @@ def test_caller_that_comes_again(authority: Authority, version: ssl.TLSVersion) 
     """It is let in, by a full handshake: a browser comes with the session that it has."""
     cert, key = authority.issue("a")
     tls = ServerTls(ControlTls(str(cert), str(key), str(authority.file)))
-    context = ssl.create_default_context(cafile=str(authority.file))
+    context = authority.client()
     context.check_hostname = False
     context.minimum_version = context.maximum_version = version
     context.load_cert_chain(*authority.issue("ops", ("ops",)))

@@ -42,7 +42,7 @@ def shaken(authority: Authority, identity: tuple[Path, Path] | None, version: st
     server.load_cert_chain(*authority.issue("server", ("a.example",)))
     server.load_verify_locations(authority.file)
     server.verify_mode = ssl.CERT_OPTIONAL
-    client = ssl.create_default_context(cafile=str(authority.file))
+    client = authority.client()
     client.maximum_version = ssl.TLSVersion[version]
     if identity is not None:
         client.load_cert_chain(*identity)

@@ -322,7 +322,7 @@ def test_header_has_both_ends(version: int, wanted: bytes) -> None:
     [
         # The address comes from another proxy's header, which tells no port.
         (Ends(*FOUR), b"203.0.113.9", b"TCP4 203.0.113.9 198.51.100.1 0 443"),
-        (Ends(*FOUR), b"2001:db8::7", b"TCP6 2001:db8::7 ::ffff:c633:6401 0 443"),
+        (Ends(*FOUR), b"2001:db8::7", b"TCP6 2001:db8::7 ::ffff:198.51.100.1 0 443"),
         # A socket of IPv6 has a client of IPv4.
         (
             Ends("::ffff:192.0.2.7", 1, "::ffff:198.51.100.1", 2),

@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import socket
-import ssl
 import urllib.request
 from pathlib import Path
 
@@ -31,10 +30,10 @@ class Pebble:
             assert shutil.which(name) is not None, f"{name} is needed: make test installs it"
         folder.mkdir()
         self.folder = folder
-        authority = Authority(folder)
-        cert, key = authority.issue("pebble")
+        self._authority = Authority(folder)
+        cert, key = self._authority.issue("pebble")
         #: The file of the CA for its directory.
-        self.ca = str(authority.file)
+        self.ca = str(self._authority.file)
         self.port, management, names = free_port(), free_port(), free_port()
         self._management = f"https://127.0.0.1:{management}"
         self.directory = f"https://127.0.0.1:{self.port}/dir"
@@ -105,7 +104,7 @@ class Pebble:
 
     def root(self) -> str:
         """The certificate of the CA that signs, in PEM."""
-        context = ssl.create_default_context(cafile=self.ca)
+        context = self._authority.client()
         with urllib.request.urlopen(f"{self._management}/roots/0", context=context) as answer:
             text: str = answer.read().decode()
         return text

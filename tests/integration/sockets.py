@@ -445,7 +445,7 @@ class Served:
             endpoint = endpoint.replace("tcp", "tls")
             cert, key = (path.read_text() for path in self._authority.issue("x", ("localhost",)))
             await self.plane.take_keyring(Keyring((Pair("x", cert, key, ("localhost",), "ec", 0),)))
-            self._context = ssl.create_default_context(cafile=str(self._authority.file))
+            self._context = self._authority.client()
         await self.plane.listen(endpoint)
         name = self.plane._clients.listeners[0].sock.getsockname()
         self.address = name if isinstance(name, str) else name[:2]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.hooks.test_checking import HIDDEN
+from tests.hooks.test_checking import SLOW
 from tests.integration.conftest import Start
 from tests.integration.programs import PATIENCE, Nginx, Slardar
 from tests.integration.test_hostile_hooks import WHO, Probe
@@ -64,7 +64,7 @@ def test_code_that_hangs_the_compiler_hurts_nobody(run: Callable[..., Slardar]) 
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert slow.stdin is not None
-        slow.stdin.write(HIDDEN)
+        slow.stdin.write(SLOW)
         slow.stdin.close()
         changes = 0
         while slow.poll() is None:
@@ -102,7 +102,7 @@ def test_stored_code_that_hangs_the_compiler_is_left_out(
         row = ("hook", f"python/script.{HOST}")
         (text,) = database.execute("SELECT value FROM state WHERE kind=? AND name=?", row)
         value = json.loads(text[0])
-        value["active"]["code"] = HIDDEN
+        value["active"]["code"] = SLOW
         # The two tables must agree, as after a change.
         for table in ("state", "changes"):
             database.execute(

@@ -129,7 +129,7 @@ class Site:
 
     def context(self, **limits: Any) -> ssl.SSLContext:
         """A client's."""
-        context = ssl.create_default_context(cafile=str(self.authority.file))
+        context = self.authority.client()
         for key, value in limits.items():
             setattr(context, key, value)
         return context
@@ -459,7 +459,7 @@ def test_certificates_of_clients_by_listener(site: Site) -> None:
     # By either name of this listener the same is asked for.
     assert status(hard, bob, "-H", "Host: x.w.example")[0] == 200
     # Who has come in at the one does not come in at the other one with the session.
-    saved = ssl.create_default_context(cafile=str(site.authority.file))
+    saved = site.authority.client()
     saved.maximum_version = ssl.TLSVersion.TLSv1_2
     site.port = easy
     first = site.connect(context=saved)

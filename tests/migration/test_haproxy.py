@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from slardar.errors import ConfigError
+from slardar.migration.draft import NOWHERE
 from slardar.migration.haproxy import import_haproxy
 from slardar.migration.haproxy_file import read_haproxy
-from tests.migration.test_nginx import Made
+from tests.migration.test_nginx import Made, chosen
 
 
 @pytest.fixture
@@ -61,6 +62,8 @@ def back(lines: str, around: str = "") -> str:
         ("use_backend a if { path_dir img }", [{"path_regex": "(?:^|/)img(?:/|$)"}]),
         ("use_backend a if { path_sub x.y }", [{"path_regex": "x\\.y"}]),
         ("use_backend a if { path_reg ^/[0-9]+/ }", [{"path_regex": "^/[0-9]+/"}]),
+        ("use_backend a if { path,lower -m beg /a }", [{"path_regex": "(?i:^/a)"}]),
+        ("use_backend a if { url_beg /a }", [{"path": "/a"}]),
         ("use_backend a if TRUE", [{"path": "/"}]),
     ],
 )
@@ -71,33 +74,40 @@ def test_conditions(made: Any, rules: str, routes: list[dict[str, str]]) -> None
 
 
 @pytest.mark.parametrize(
-    "condition",
+    ("condition", "closed"),
     [
-        "unless { path /a }",
-        "if !{ path /a }",
-        "if { src 10.0.0.0/8 }",
-        "if { hdr(host) -f hosts.txt }",
-        "if { hdr_end(host) a.test }",
-        "if { hdr_beg(host) www. }",
-        "if { path_beg /a } { path_end .b }",
-        "if { hdr(host) a.test } { hdr(host) b.test }",
-        "if unknown",
-        "if { path_beg a }",
-        "if { path_reg ( }",
-        "if { hdr(host),map(x) a }",
-        "if { method GET }",
-        "if { path }",
-        "if { path /a",
-        "if",
+        *(
+            (condition, [{"path": "/"}])
+            for condition in (
+                *("unless { path /a }", "if !{ path /a }", "if { src 10.0.0.0/8 }", "if unknown"),
+                *("if { hdr(host) -f hosts.txt }", "if { hdr_end(host) a.test }", "if { path }"),
+                *("if { hdr_beg(host) www. }", "if { hdr(host),map(x) a }", "if { method GET }"),
+                *("if { hdr_sub(User-Agent) bot }", "if { path,url_dec -m beg /a }", "if"),
+                *("if { path_beg /${A} }", "if { hdr(host) *.a.test }", "if { path_reg /$A }"),
+                *("if { path_beg a }", "if { path,upper -m beg /A }", "if { path,lower /A }"),
+                *(
+                    "if { url_sub a }",
+                    "if { url_reg a }",
+                    "if { path -m len 3 }",
+                    "if { path_reg ( }",
+                ),
+            )
+        ),
+        # What is known of it counts.
+        ("if { path_beg /a } { path_end .b }", [{"path": "/a"}]),
+        ("if { path_beg /a } !{ src 10.0.0.0/8 }", [{"path": "/a"}]),
+        ("if { path_beg /a } unknown or { path_beg /b }", [{"path": "/a"}, {"path": "/b"}]),
+        ("if { hdr(host) a.test } { hdr(host) b.test }", []),
     ],
 )
-def test_condition_that_no_route_has(made: Any, condition: str) -> None:
-    """The rule is listed, and the others stay."""
+def test_condition_that_no_route_has(
+    made: Any, condition: str, closed: list[dict[str, str]]
+) -> None:
+    """Whatever requests may meet it go nowhere: the backend may be what keeps them back."""
     found = made(front(f"use_backend a {condition}\ndefault_backend b"))
-    missing = condition != "if { path /a"
-    assert (f"haproxy.cfg:4: use_backend a {condition}: " in found.left) == missing
+    assert f"haproxy.cfg:4: use_backend a {condition}: " in found.left
     assert found.routes[-1] == {"path": "/", "upstream": "b"}
-    assert (len(found.routes) == 1) == missing
+    assert found.routes[:-1] == [{**route, "upstream": NOWHERE} for route in closed]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +120,18 @@ def test_condition_that_no_route_has(made: Any, condition: str) -> None:
         ("http-request deny unless { src 10.0.0.0/8 }", [{"path": "/"}]),
         ("http-request auth realm x", [{"path": "/"}]),
         ("http-request set-path /y if { hdr(host) a.test }", [{"host": "a.test"}]),
+        ("http-request lua.guard if { path_beg /x }", [{"path": "/x"}]),
+        ("http-request odd", [{"path": "/"}]),
+        ("http-request del-header X-User if { path_beg /x }", [{"path": "/x"}]),
+        ("http-request del-header X-User", [{"path": "/"}]),
+        ("http-request del-header x -m beg", [{"path": "/"}]),
+        ("http-response deny if { path_beg /x }", [{"path": "/x"}]),
+        ("http-request set-header Host b.test", [{"path": "/"}]),
+        ("http-request deny if { path,lower -m beg /x }", [{"path_regex": "(?i:^/x)"}]),
+        ("http-request deny if { path,url_dec -m beg /x }", [{"path": "/"}]),
+        ("http-request deny if { url_sub union }", [{"path": "/"}]),
+        ("filter odd", [{"path": "/"}]),
+        ("odd if { path_beg /x }", [{"path": "/x"}]),
         ("redirect location / if { path /x }", [{"path_regex": "^/x$"}]),
         ("tcp-request connection reject if { src 10.0.0.0/8 }", [{"path": "/"}]),
     ],
@@ -120,6 +142,101 @@ def test_rule_that_keeps_requests_back(made: Any, rule: str, routes: list[dict[s
     first = [{**route, "upstream": "not-taken-over"} for route in routes]
     assert found.routes[: len(first)] == first
     assert f"haproxy.cfg:6: {rule}: it may keep requests back" in found.left
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("http-request set-header X-A b", "http-request set-var(txn.a) path", "option httplog"),
+        *("http-request track-sc0 src", "http-response set-header X-A b", "timeout tunnel 1s"),
+        *("tcp-request inspect-delay 5s", "tcp-request content accept if HTTP", "filter spoe a"),
+        *(
+            "http-request del-header Proxy if { path /x }",
+            "http-request del-header X-Forwarded-For",
+        ),
+        *("stick-table type ip size 1", "no option httpclose", "http-request allow if { path /x }"),
+        *("compression algo gzip", "errorfile 503 /x", "monitor-uri /x", "acl c src 10.0.0.1"),
+    ],
+)
+def test_rule_that_keeps_nothing_back(made: Any, rule: str) -> None:
+    """It closes nothing, in a frontend, its defaults or a backend."""
+    for text in (
+        front(f"{rule}\ndefault_backend b"),
+        f"{front('default_backend b')}{rule}\n",
+        front("default_backend b").replace("frontend", f"{rule}\nfrontend"),
+    ):
+        assert made(text).routes == [{"path": "/", "upstream": "b"}]
+
+
+def test_filters_are_told(made: Any) -> None:
+    assert "filter spoe a: slardar has no filters" in made(front("filter spoe a")).left
+
+
+def test_defaults_that_keep_requests_back(made: Any) -> None:
+    """Rules of the defaults are for every section, but for those that name others."""
+    text = front("default_backend b").replace("frontend www", "http-request odd\nfrontend www")
+    assert chosen(made(text), "a.test", "/") == NOWHERE
+    text = (
+        "defaults one\nmode http\nhttp-request odd\ndefaults two\nmode http\n"
+        "frontend www from {0}\ndefault_backend b\nbackend b from {0}\nserver s 10.0.0.1:80\n"
+    )
+    assert chosen(made(text.format("one")), "a.test", "/") == NOWHERE
+    assert chosen(made(text.format("two")), "a.test", "/") == "b"
+
+
+@pytest.mark.parametrize(
+    ("line", "endpoints"),
+    [
+        (
+            "bind :443 ssl crt a.pem ca-file c:a.pem verify required",
+            ["tls:443:verify=require:ca={}/c\\:a.pem"],
+        ),
+        ("bind :443 ssl crt a.pem ca-file c.pem", ["tls:443"]),
+        # What may keep clients back there is not known, so nobody comes there.
+        ("bind :443 ssl crt a.pem verify required", []),
+        ("bind :443 ssl crt a.pem verify odd ca-file c.pem", []),
+        ("bind :443 ssl crt a.pem ca-file c.pem verify required crl-file d.pem", []),
+        ("bind :80 interface eth1", []),
+    ],
+)
+def test_bind_that_keeps_clients_back(made: Any, line: str, endpoints: list[str]) -> None:
+    found = made(front(f"{line}\nbind :81\ndefault_backend a"))
+    assert found.plain["listen"] == [*(one.format(Path.cwd()) for one in endpoints), "tcp:81"]
+    assert ("nothing listens there" in found.left) == (not endpoints)
+
+
+@pytest.mark.parametrize(
+    ("bind", "other", "is_open"),
+    [
+        ("bind :443 ssl crt a.pem", "bind :80", True),
+        ("bind 127.0.0.1:81", "bind :80", False),
+        ("bind 127.0.0.1:81", "bind 127.0.0.1:80", True),
+        ("bind :443 ssl crt a.pem ca-file c.pem verify required", "bind :80", False),
+    ],
+)
+def test_frontend_without_routes(made: Any, bind: str, other: str, is_open: bool) -> None:
+    """Its listeners would lead to the routes of another one, if clients may have these there."""
+    found = made(
+        front(f"{bind}\ndefault_backend a")
+        + f"frontend more\n{other}\nredirect scheme https if !{{ ssl_fc }}\n"
+    )
+    assert len(found.plain["listen"]) == (2 if is_open else 1)
+    assert ("frontend more: nothing listens there" in found.left) != is_open
+
+
+def test_condition_that_nothing_meets_in_a_frontend_without_routes(made: Any) -> None:
+    rule = "use_backend a if { hdr(host) a.test } { hdr(host) b.test }"
+    assert f"haproxy.cfg:4: {rule}: no request can meet" in made(front(rule)).left
+
+
+def test_host_with_a_port(made: Any) -> None:
+    """HAProxy compares it, and routes do not; this is told."""
+    found = made(
+        front("acl x hdr(host) a.test\nuse_backend a if x\nuse_backend b if { hdr(host) b }")
+    )
+    assert "haproxy.cfg:4,6: hdr(host): HAProxy compares a port in Host" in found.differs
+    found = made(front("acl x hdr(host),field(1,:) a.test\nuse_backend a if x"))
+    assert "compares a port" not in found.differs
 
 
 def test_backend_that_keeps_requests_back(made: Any) -> None:
@@ -247,6 +364,10 @@ def test_frontends_with_other_routes(made: Any) -> None:
     assert found.plain["listen"] == ["tcp:80", "tcp:81"]
     assert found.routes == [{"path": "/", "upstream": "a"}]
     assert "haproxy.cfg:13: frontend more: routes do not look at the port" in found.left
+    more = "frontend more\nbind :82\nuse_backend gone if { path /x }\n"
+    left = made(front("bind :80\ndefault_backend a") + more).left
+    assert "frontend more: " in left
+    assert "502" not in left
 
 
 def test_tcp_is_listed(made: Any) -> None:

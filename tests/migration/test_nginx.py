@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slardar.errors import ConfigError
-from slardar.migration.draft import Draft
+from slardar.migration.draft import NOWHERE, Draft
 from slardar.migration.nginx import import_nginx
+from slardar.migration.nginx_locations import REWRITTEN
+from slardar.model.parse import parse_routes
 
 
 class Made:
@@ -21,11 +25,13 @@ class Made:
         self.left = "\n".join(map(str, draft.left))
         self.differs = "\n".join(map(str, draft.differs))
         self.upstreams = self.plain["upstreams"]
-        self.routes = self.plain["routes"]
+        #: Without those for paths that nginx would rewrite first.
+        self.routes = [
+            route for route in self.plain["routes"] if route.get("path_regex") != REWRITTEN
+        ]
 
 
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Made]:
     """Imports a text as ``nginx.conf`` of the folder in which it works."""
     monkeypatch.chdir(tmp_path)
 
@@ -36,11 +42,24 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """See :func:`maker`."""
+    return maker(tmp_path, monkeypatch)
+
+
 def server(inside: str, upstream: str = "server 10.0.0.1;") -> str:
     """A file with one server, whose text this is, and one upstream, ``up``."""
     return f"upstream up {{ {upstream} }}\nserver {{ server_name a.test;\n{inside}\n}}"
 
 
+def chosen(found: Made, host: str, path: str) -> str | None:
+    """The upstream to which the routes send a request."""
+    routes = parse_routes(found.plain["routes"], "routes")
+    return next((one.upstream for one in routes if one.matcher()(host, path)), None)
+
+
+OTHER = "expected nginx's configuration; for HAProxy use --from haproxy"
 PASS = "location / { proxy_set_header Host $host; proxy_pass http://up; }"
 
 
@@ -140,6 +159,9 @@ def test_tls_to_servers(made: Any) -> None:
         ("proxy_pass http://$host;", "a hook can choose the upstream"),
         ("proxy_pass http://unix:/x:;", "there is no upstream"),
         ("proxy_pass http://up; deny 10.0.0.0/8;", "deny 10.0.0.0/8 may keep requests back"),
+        ("deny all;", "deny all may keep requests back"),
+        ("root /srv; deny all; proxy_pass http://up;", "deny all may keep requests back"),
+        ("deny all; proxy_pass http://up/x;", "deny all may keep requests back"),
         ("proxy_pass http://up; auth_basic x;", "auth_basic x may keep requests back"),
         ("proxy_pass http://up; rewrite a b;", "rewrite a b may keep requests back"),
         ("proxy_pass http://up; if ($a = b) { return 403; }", "if $a = b may keep requests back"),
@@ -164,24 +186,6 @@ def test_location_that_is_not_only_passed_on(made: Any, inside: str, why: str) -
 
 
 @pytest.mark.parametrize(
-    "around",
-    ["deny all;", "auth_basic x;", "auth_request /a;", "if ($a) { return 403; }", "rewrite a b;"],
-)
-def test_guard_around_a_location(made: Any, around: str) -> None:
-    """It holds for locations in it, unless they have their own."""
-    found = made(
-        server(
-            f"{around} {PASS} location /open {{ auth_basic off; auth_request off; allow all;"
-            " proxy_pass http://up; }"
-        )
-    )
-    upstreams = {route["path"]: route["upstream"] for route in found.routes if "host" in route}
-    assert upstreams["/"] == "not-taken-over"
-    closed = around.startswith(("if", "rewrite"))
-    assert upstreams["/open"] == ("not-taken-over" if closed else "up")
-
-
-@pytest.mark.parametrize(
     "line",
     [
         *("proxy_next_upstream_tries x", "proxy_next_upstream_timeout x", "proxy_read_timeout x"),
@@ -193,21 +197,50 @@ def test_value_that_is_none(made: Any, line: str) -> None:
     assert f"nginx.conf:3: {line}: " in made(server(f"{line}; {PASS}")).left
 
 
-def test_expression_that_python_cannot_read(made: Any) -> None:
-    """A location that is open is left out; one that guards requests closes what comes after it."""
-    found = made(server(f"location ~ \\h {{ proxy_pass http://up; }}\n{PASS}"))
-    assert [route for route in found.routes if "host" in route] == [
-        {"host": "a.test", "path": "/", "upstream": "up"}
-    ]
-    assert "nginx.conf:3: location ~ \\h: route[0].path_regex: expected a regular" in found.left
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        *((f"server {one};", "no host and port") for one in ("127.0.0.1:99999", "a:b", "$host:80")),
+        ("server unix:/x;", "servers on unix sockets"),
+        ("server 10.0.0.1 max_fails=-1;", "server 10.0.0.1 max_fails=-1: no such value here"),
+        ("server 10.0.0.1 odd=1;", "server 10.0.0.1 odd=1: no such setting"),
+    ],
+)
+def test_reason_for_a_server(made: Any, line: str, why: str) -> None:
+    """The reason is the true one."""
+    (found,) = made(server(PASS, f"server 10.0.0.9; {line}")).left.split("\n")
+    assert why in found
+
+
+def test_reasons_for_directives(made: Any) -> None:
+    """What is in a location that is closed is told, and sizes are no sizes."""
     found = made(
-        server(f"location = /x {{ proxy_pass http://up; }}\nlocation ~ \\h {{ deny all; }}\n{PASS}")
+        server(
+            "location / { satisfy any; allow 10.0.0.1; deny all; valid_referers none;"
+            " client_max_body_size 99999999999999g; proxy_pass http://up; }"
+        )
     )
-    assert [(route.get("path"), route["upstream"]) for route in found.routes[:2]] == [
-        (None, "up"),
-        ("/", "not-taken-over"),
-    ]
-    assert "nginx.conf:4: location ~ \\h: all requests that no route before it" in found.differs
+    for line in ("satisfy any: a hook", "allow 10.0.0.1: a hook", "valid_referers none: a hook"):
+        assert f"nginx.conf:3: {line}" in found.left
+    assert "client_max_body_size 99999999999999g: no size that slardar can have" in found.left
+    assert "location /: requests for it get 502: deny all may keep" in found.left
+
+
+@pytest.mark.real
+def test_thousands_of_servers(made: Any) -> None:
+    """They take their time only once each, and a remark on all of them is short."""
+    text = "".join(
+        f"upstream u{number} {{ server 10.0.0.1:{number + 1}; }}\nserver {{ server_name"
+        f" n{number}.test; gzip on; location / {{ proxy_set_header Host $host;"
+        f" proxy_pass http://u{number}; }} }}\n"
+        for number in range(3000)
+    )
+    began = time.process_time()
+    found = made(text)
+    assert time.process_time() - began < 5
+    assert chosen(found, "n2999.test", "/") == "u2999"
+    lines = "2,4,6,8,10,12,14,16,18,20 and 2,990 more"
+    assert found.left.startswith(f"nginx.conf:{lines}: gzip on: ")
 
 
 def test_uri_part_that_changes_nothing(made: Any) -> None:
@@ -231,9 +264,13 @@ def test_order_of_names(made: Any) -> None:
         {"host": "*.b.test", "path": "/", "upstream": "10.0.0.2"},
         {"host": "*.c.test", "path": "/", "upstream": "10.0.0.2"},
         {"host": "*.test", "path": "/", "upstream": "10.0.0.1"},
-        {"path": "/", "upstream": "10.0.0.3"},
+        {"path": "/", "upstream": "not-taken-over"},
     ]
     assert "nginx.conf:4: server_name ~^x: " in found.left
+    assert (
+        "nginx.conf:3: server: requests for names that no server has get 502: server_name ~^x at"
+        " nginx.conf:4 may be for them" in found.left
+    )
     assert "nginx.conf:4: server_name www.*: " in found.left
 
 
@@ -245,6 +282,7 @@ def test_order_of_names(made: Any) -> None:
         ("listen 127.0.0.1:8080 backlog=5;", ["tcp:8080:interface=127.0.0.1"]),
         ("listen 80; listen [::]:80;", ["tcp6:80"]),
         ("listen [::1]:80;", ["tcp6:80:interface=\\:\\:1"]),
+        ("listen [::FFFF:a00:4]:80;", ["tcp6:80:interface=\\:\\:ffff\\:10.0.0.4"]),
         ("listen 443 ssl proxy_protocol;", ["haproxy:tls:443"]),
         ("listen unix:/run/x.sock;", ["unix:/run/x.sock"]),
         ("listen 80; listen 127.0.0.1:80;", ["tcp:80"]),
@@ -266,13 +304,8 @@ def test_tls_to_clients(made: Any) -> None:
     )
     folder = Path.cwd()
     assert found.plain["tls"] == {
-        "certificates": [
-            {
-                "cert": f"{folder}/a.pem",
-                "key": f"{folder}/a.key",
-                "client": {"verify": "require", "ca": f"{folder}/ca.pem"},
-            }
-        ],
+        "client": {"verify": "require", "ca": f"{folder}/ca.pem"},
+        "certificates": [{"cert": f"{folder}/a.pem", "key": f"{folder}/a.key"}],
         "min_version": "1.2",
         "default": "a.test",
         "redirect": True,
@@ -301,6 +334,45 @@ def test_redirect_that_others_do_not_have(made: Any) -> None:
     )
     assert "redirect" not in found.plain["tls"]
     assert "nginx.conf:1: return 301 " in found.left
+
+
+SECURE = "listen 443 ssl; ssl_certificate {0}.pem; ssl_certificate_key {0}.key; "
+OURS = "upstream up { server 10.0.0.1; } upstream other { server 10.0.0.2; }"
+VERIFY = "ssl_client_certificate ca.pem; ssl_verify_client on; "
+TO_HTTPS = "location / { return 301 https://$host$request_uri; }"
+
+
+def test_redirect_with_locations(made: Any) -> None:
+    """What certbot's users write: the challenge is answered, all else is sent to https."""
+    found = made(
+        f"{OURS} server {{ listen 80; server_name a.test; {TO_HTTPS}\n"
+        "location ^~ /.well-known/acme-challenge/ { proxy_pass http://other; } }\n"
+        f"server {{ server_name a.test; {SECURE.format('a')} {PASS} }}"
+    )
+    assert found.plain["tls"]["redirect"] is True
+    assert found.plain["listen"] == ["tcp:80", "tls:443"]
+    assert chosen(found, "a.test", "/.well-known/acme-challenge/x") == "other"
+    assert chosen(found, "a.test", "/x") == "up"
+    assert chosen(found, "b.test", "/x") == "up"
+    assert "502" not in found.left
+    assert (
+        "nginx.conf:2: location ^~ /.well-known/acme-challenge/: tls.redirect sends"
+        in found.differs
+    )
+
+
+def test_redirect_with_files(made: Any) -> None:
+    """Files of challenges are not served: slardar has its own way."""
+    found = made(
+        f"{OURS} server {{ listen 80 default_server; {TO_HTTPS} location"
+        " /.well-known/acme-challenge/ { root /var/www; }"
+        " location /health { proxy_pass http://other; } }\n"
+        f"server {{ server_name a.test; {SECURE.format('a')} {PASS} }}"
+    )
+    assert chosen(found, "a.test", "/.well-known/acme-challenge/x") == NOWHERE
+    assert "requests for it get 502: tls.acme fetches certificates by itself" in found.left
+    assert chosen(found, "a.test", "/health") == "other"
+    assert chosen(found, "a.test", "/x") == "up"
 
 
 def test_one_setting_for_all(made: Any) -> None:
@@ -360,6 +432,17 @@ def test_includes(made: Any) -> None:
         (
             "upstream a { server; }",
             'nginx.conf:1: invalid number of arguments in "server" directive',
+        ),
+        ("user a;\n\nserver { listen 80;", 'nginx.conf:3: unexpected end of file, expecting "}"'),
+        ("user a;\n\npid", 'nginx.conf:3: unexpected end of file, expecting ";" or "}"'),
+        ("# a\nglobal\n daemon\nlisten a\n bind :80", f"nginx.conf:2: {OTHER}"),
+        ("-----BEGIN CERTIFICATE-----\nabc\n", f"nginx.conf:1: {OTHER}"),
+        *(
+            (
+                "a {" * depth + "}" * depth,
+                "nginx.conf: it includes itself, or its blocks are too deep",
+            )
+            for depth in (1000, 2000)
         ),
         ("server { listen; }", 'nginx.conf:1: invalid number of arguments in "listen" directive'),
     ],

@@ -341,52 +341,77 @@ def test_nothing_of_haproxy_is_lost(tmp_path: Path, file: File) -> None:
 # Locations.
 
 PIECES = st.lists(st.sampled_from(["a", "b", "/", ".x"]), max_size=4).map("".join)
-LOCATIONS = st.lists(
-    st.one_of(
-        st.tuples(st.sampled_from(["", "=", "^~"]), PIECES.map("/{}".format)),
-        st.tuples(
-            st.sampled_from(["~", "~*"]),
-            st.sampled_from(["a", "^/a", r"\.x$", "B", "^/b.*a", "/a/(?<n>b)", "b{2}"]),
-        ),
-    ),
-    max_size=8,
-    unique_by=lambda one: (one[0] in ("", "^~"), one[0].replace("^~", ""), one[1]),
-)
+EXPRESSIONS = ["a", "^/a", r"\.x$", "B", "^/b.*a", "/a/(?<n>b)", "b{2}"]
+#: A location: modifier, pattern, and those in it.
+Tree = tuple[str, str, list[Any]]
 
 
-def chosen_by_nginx(locations: list[tuple[str, str]], path: str) -> int | None:
-    """The location that nginx's documentation says: ``location`` of ngx_http_core_module."""
-    best = None
-    for number, (modifier, pattern) in enumerate(locations):
+@st.composite
+def levels(draw: st.DrawFn, around: str = "/", depth: int = 2) -> list[Tree]:
+    """Locations within one whose prefix is ``around``."""
+    found: dict[tuple[bool, str], Tree] = {}
+    for _ in range(draw(st.integers(0, 8 if around == "/" else 3))):
+        modifier = draw(st.sampled_from(["", "", "=", "^~", "~", "~*"]))
+        if modifier[:1] == "~":
+            text = draw(st.sampled_from(EXPRESSIONS))
+            found[True, modifier + text] = modifier, text, []
+            continue
+        pattern = around + draw(PIECES)
+        inner = draw(levels(pattern, depth - 1)) if modifier != "=" and depth else []
+        # nginx takes one prefix of a text, beside an exact one.
+        found[False, f"{modifier == '='}{pattern}"] = (modifier, pattern, inner)
+    return list(found.values())
+
+
+def chosen_by_nginx(level: list[Tree], path: str) -> tuple[bool, Tree | None]:
+    """What ``ngx_http_core_find_location`` finds: whether that is all, and the location."""
+    best: Tree | None = None
+    for one in level:
+        modifier, pattern, _ = one
         if modifier == "=" and pattern == path:
-            return number
+            return True, one
         fits = modifier in ("", "^~") and path.startswith(pattern)
-        if fits and (best is None or len(pattern) > len(locations[best][1])):
-            best = number
-    if best is None or locations[best][0] != "^~":
-        for number, (modifier, pattern) in enumerate(locations):
-            flags = re.IGNORECASE if modifier == "~*" else 0
-            if modifier[:1] == "~" and re.search(pattern.replace("?<", "?P<"), path, flags):
-                return number
-    return best
+        if fits and (best is None or len(pattern) > len(best[1])):
+            best = one
+    found = best
+    if best is not None:
+        ends, within = chosen_by_nginx(best[2], path)
+        found = within or best
+        if ends:
+            return True, found
+    if best is None or best[0] != "^~":
+        for one in level:
+            flags = re.IGNORECASE if one[0] == "~*" else 0
+            if one[0][:1] == "~" and re.search(one[1].replace("?<", "?P<"), path, flags):
+                return True, one
+    return False, found
+
+
+def all_of(level: list[Tree]) -> list[Tree]:
+    """All locations, also those in others."""
+    return [each for one in level for each in (one, *all_of(one[2]))]
 
 
 @settings(steady, max_examples=120)
-@given(LOCATIONS, st.lists(PIECES.map("/{}".format), min_size=1, max_size=20))
-def test_routes_do_what_locations_do(locations: list[tuple[str, str]], paths: list[str]) -> None:
+@given(levels(), st.lists(PIECES.map("/{}".format), min_size=1, max_size=20))
+def test_routes_do_what_locations_do(level: list[Tree], paths: list[str]) -> None:
     """The first route that matches is for the location that nginx chooses."""
-    made = [
-        Location(modifier, pattern, f"u{number}", Statement("location", [], "", 0))
-        for number, (modifier, pattern) in enumerate(locations)
-    ]
+    every = all_of(level)
+
+    def made(one: Tree) -> Location:
+        number = next(at for at, other in enumerate(every) if other is one)
+        statement = Statement("location", [], "", 0)
+        return Location(*one[:2], f"u{number}", statement, tuple(map(made, one[2])))
+
     plain: list[dict[str, Any]] = []
-    for rule in rules_of(made):
+    for rule in rules_of([made(one) for one in level]):
         keys = {"path": rule.path, "path_regex": rule.path_regex}
         plain.append(
             {"upstream": rule.upstream, **{k: v for k, v in keys.items() if v is not None}}
         )
     routes = [(route.matcher(), route.upstream) for route in parse_routes(plain, "routes")]
-    for path in [*paths, *(pattern for modifier, pattern in locations if modifier[:1] != "~")]:
+    for path in [*paths, *(one[1] for one in every if one[0][:1] != "~")]:
         ours = next((upstream for matches, upstream in routes if matches("h", path)), None)
-        theirs = chosen_by_nginx(locations, path)
-        assert ours == (None if theirs is None else f"u{theirs}"), path
+        _, theirs = chosen_by_nginx(level, path)
+        number = next((f"u{at}" for at, one in enumerate(every) if one is theirs), None)
+        assert ours == number, (path, plain)

@@ -26,6 +26,12 @@ def test_requests(line: str, wanted: Asked) -> None:
     assert asked(line) == wanted
 
 
+def test_client() -> None:
+    """Its address is in the form that the data plane has of it, with every Python."""
+    assert asked("a", client="2001:DB8::1").client == "2001:db8::1"
+    assert asked("a", client="::FFFF:a00:4").client == "::ffff:10.0.0.4"
+
+
 @pytest.mark.parametrize(
     ("written", "differences"),
     [

@@ -1,7 +1,7 @@
 """The subset of Python for hooks, and the guards that are written into their code.
 
-RestrictedPython walks over the syntax tree of the code.  It refuses every construct that is
-not allowed, and :class:`Policy` writes guards around the allowed ones: ``a.b`` becomes
+RestrictedPython walks over the syntax tree of the code.  :class:`Policy` refuses every construct
+that is not in its list, and writes guards around the others: ``a.b`` becomes
 ``_getattr_(a, "b")``.  A name that begins with an underscore is refused wherever a name may
 stand, so no hook can name a guard.  Some rules are narrower than those of RestrictedPython
 (no classes, no generators, no ``with``), others are wider (``match``, annotations,
@@ -47,10 +47,27 @@ _IN_PLACE: Final[dict[type[ast.operator], str]] = {
     ast.BitOr: "_ior_",
     ast.BitXor: "_ixor_",
 }
+#: The constructs that hooks may have, by the names of their nodes.  All others are refused:
+#: a newer Python brings new ones, and a newer RestrictedPython may allow them.
+_OFFERED: Final = frozenset((
+    "Add", "And", "AnnAssign", "Assert", "Assign", "Attribute", "AugAssign", "BinOp", "BitAnd",
+    "BitOr", "BitXor", "BoolOp", "Break", "Call", "Compare", "Constant", "Continue", "Del",
+    "Delete", "Dict", "DictComp", "Div", "Eq", "ExceptHandler", "Expr", "FloorDiv", "For",
+    "FunctionDef", "GeneratorExp", "Global", "Gt", "GtE", "If", "IfExp", "Import", "ImportFrom",
+    "In", "Invert", "Is", "IsNot", "JoinedStr", "LShift", "Lambda", "List", "ListComp", "Load",
+    "Lt", "LtE", "Match", "MatchAs", "MatchMapping", "MatchOr", "MatchSequence",
+    "MatchSingleton", "MatchStar", "MatchValue", "Mod", "Module", "Mult", "Name", "NamedExpr",
+    "Nonlocal", "Not", "NotEq", "NotIn", "Or", "Pass", "Pow", "RShift", "Raise", "Return", "Set",
+    "SetComp", "Slice", "Starred", "Store", "Sub", "Subscript", "Try", "Tuple", "UAdd", "USub",
+    "UnaryOp", "While", "arg", "arguments", "comprehension", "keyword", "match_case",
+))  # fmt: skip
 _MAX_CONSTANT_BITS: Final = 4096
 _SHORT: Final = 256
 _DEEP: Final = 1 << 60
 #: The messages for constructs that are not offered, most of which say what to do instead.
+#: There are no classes, because guards look at the exact types of values; no ``with``, because
+#: hooks have no context managers; and no generators, because generators within generators crash
+#: the interpreter.
 _INSTEAD: Final[dict[str, str]] = {
     "ClassDef": "expected functions and dicts: classes are not offered",
     "With": "expected try and finally: with is not offered",
@@ -100,6 +117,14 @@ class Policy(RestrictingNodeTransformer):
 
     # Helpers.
 
+    def visit(self, node: ast.AST) -> Any:
+        """Refuse a construct that is not in the list."""
+        name = type(node).__name__
+        if name not in _OFFERED:
+            return self.not_allowed(node)
+        # As in the base, whose method would be one more frame for each level.
+        return getattr(self, f"visit_{name}")(node)
+
     def error(self, node: ast.AST, info: str) -> None:
         """Note a problem.  RestrictedPython calls this, too, with sentences of its own."""
         self.problems.append((getattr(node, "lineno", 0) or 0, info))
@@ -120,7 +145,12 @@ class Policy(RestrictingNodeTransformer):
             self._bound.add(name)
 
     def _call(self, guard: str, arguments: Iterable[ast.expr], node: Any) -> ast.Call:
-        made = ast.Call(func=ast.Name(guard, ast.Load()), args=list(arguments), keywords=[])
+        given = list(arguments)
+        for one in given:
+            if isinstance(one, ast.Starred):
+                # Python refuses it in these places, but in a call it would be other arguments.
+                self.error(node, "expected * only in a call, a list, a tuple or a set")
+        made = ast.Call(func=ast.Name(guard, ast.Load()), args=given, keywords=[])
         copy_locations(made, node)
         return made
 
@@ -199,14 +229,6 @@ class Policy(RestrictingNodeTransformer):
             part.conversion = -1
             part.format_spec = None
         return self._call("_text_", [node], node) if fields else node
-
-    def visit_TemplateStr(self, node: ast.AST) -> None:
-        """Refuse template strings, which are no texts."""
-        self.not_allowed(node)
-
-    def visit_Interpolation(self, node: ast.AST) -> None:
-        """Refuse a field of a template string."""
-        self.not_allowed(node)
 
     # Operators.
 
@@ -579,24 +601,6 @@ class Policy(RestrictingNodeTransformer):
                 self.error(node, "expected short constants as keys in a pattern")
         node.patterns = [self.visit(one) for one in node.patterns]
         return node
-
-    # What is not offered.
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """Refuse classes, because guards look at the exact types of values."""
-        self.not_allowed(node)
-
-    def visit_With(self, node: ast.With) -> None:
-        """Refuse ``with``, because hooks have no context managers."""
-        self.not_allowed(node)
-
-    def visit_Yield(self, node: ast.Yield) -> None:
-        """Refuse generators, because generators within generators crash the interpreter."""
-        self.not_allowed(node)
-
-    def visit_YieldFrom(self, node: ast.YieldFrom) -> None:
-        """Refuse generators, see :meth:`visit_Yield`."""
-        self.not_allowed(node)
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         """Walk over the whole code."""

@@ -12,7 +12,7 @@ must happen is one of:
 ``nothing``  it runs, and has no effect that it should not have
 
 ``says`` is a part of the message.  For ``nothing`` it is what ``request.context["out"]`` must
-be in the end, as ``repr()`` shows it.
+be in the end, as ``repr()`` shows it.  ``since`` is the first Python that knows the syntax.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ class Hostile(NamedTuple):
     must: str
     says: str
     code: str
+    since: tuple[int, int] = (3, 10)
 
 
-def _all(must: str, *cases: tuple[str, str, str]) -> list[Hostile]:
-    return [Hostile(name, must, says, code) for name, says, code in cases]
+def _all(
+    must: str, *cases: tuple[str, str, str], since: tuple[int, int] = (3, 10)
+) -> list[Hostile]:
+    return [Hostile(name, must, says, code, since) for name, says, code in cases]
 
 
 NO_UNDERSCORE: Final = "does not begin with _"
@@ -152,7 +155,6 @@ ESCAPES: Final = [
         ),
         ("except of an item", "the names of errors", "try: 1\nexcept E[0]: pass"),
         ("catch recursion", "RecursionError is not", "try: 1\nexcept RecursionError: pass"),
-        ("except star", "except", "try: 1\nexcept* ValueError: pass"),
         ("class", "classes are not offered", "class X: pass"),
         ("class with a metaclass", "classes are not offered", "class X(metaclass=str): pass"),
         ("class with del", "classes are not offered", "class X:\n def __del__(self): 1"),
@@ -235,6 +237,47 @@ ESCAPES: Final = [
         ("type comment", NO_UNDERSCORE, "x = 1 # type: __import__('os')\n__import__"),
         ("line continuation", NO_UNDERSCORE, "().\\\n__class__"),
         ("form feed", NO_UNDERSCORE, "1\n\f  ().__class__"),
+        ("star for a guard", "expected * only", "a, b = *[request]"),
+        ("star for a guard of a star", "expected * only", "a, *b = *[request]"),
+        ("star for a loop", "expected * only", "for n in *[request]: pass"),
+        ("star for an operator", "expected * only", "x = []\nx += *[request]"),
+        ("star for an operator of items", "expected * only", "x = [1]\nx[0] += *[2]"),
+        ("star for an operator of attributes", "expected * only", "request.host += *['x']"),
+        ("await in a comprehension", "hooks do not wait", "[await x for x in ()]"),
+        ("yield in an f-string", "generators are not offered", "f'{(yield)}'"),
+        ("walrus in an f-string", NO_UNDERSCORE, "f'{(x := request)._own}'"),
+        ("f-string in an f-string", NO_UNDERSCORE, "f'{f\"{request._own}\"}'"),
+        ("f-strings too deep", "script.x: line 2", "f'" + "{1:" * 200 + "}" * 200 + "'"),
+    ),
+    *_all(
+        "check",
+        ("except star", "except", "try: 1\nexcept* ValueError: pass"),
+        since=(3, 11),
+    ),
+    *_all(
+        "check",
+        ("type statement", "no type aliases", "type X = int"),
+        ("type statement that is lazy", "no type aliases", "type X = __import__('os')"),
+        ("type statement with parameters", "no type aliases", "type X[T: request._own] = T"),
+        ("type parameter", "no type parameters", "def f[T](x): pass"),
+        ("bound of a type parameter", "TypeVar is not offered", "def f[T: request._own](x): pass"),
+        ("several types as a parameter", "TypeVarTuple is not", "def f[*T](x): pass"),
+        ("parameters as a parameter", "ParamSpec is not", "def f[**P](x): pass"),
+        ("class with a type parameter", "classes are not offered", "class X[T]: pass"),
+        ("f-string with its own quotes", NO_UNDERSCORE, 'f"{f"{request._own}"}"'),
+        ("f-string with a backslash", NO_UNDERSCORE, "f'{\"\\n\".__class__}'"),
+        ("f-string with a comment", NO_UNDERSCORE, "f'{ # x'\nrequest._own}'"),
+        ("f-string of several lines", NO_UNDERSCORE, "f'{request[\n1\n]._own}'"),
+        ("f-string in a deep format", NO_UNDERSCORE, "f'{1:{2:{request._own}}}'"),
+        ("star in an f-string", "expected * only", "f'{*[request]}'"),
+        ("star in a format", "expected * only", "f'{1:{*[request]}}'"),
+        ("f-string of f-strings", "nested", "f'{" * 110 + "1" + "}'" * 110),
+        since=(3, 12),
+    ),
+    *_all(
+        "check",
+        ("default of a type parameter", "TypeVar is not", "def f[T = request._own](x): pass"),
+        since=(3, 13),
     ),
     *_all(
         "error",
