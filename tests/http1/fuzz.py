@@ -45,6 +45,8 @@ def try_heads(native: ModuleType, until: float, seed: int) -> tuple[int, int]:
         name = dice.choice((b"x", b"host", b"x-forwarded-for", dice.randbytes(3).lower()))
         for block in (head, head[: dice.randint(0, len(head))]):
             assert native.find_value(block, name) == scan._find_value(block, name)
+        number = dice.randrange(1 << dice.choice((4, 32, 64)))
+        assert native.write_id(pieces[0], number) == scan._write_id(pieces[0], number)
         written = (pieces[0], dice.choice((-2, -1, 0, dice.randrange(1 << 64))), *pieces[1:3])
         assert native.write_reply(*written) == scan._write_reply(*written)
     return tried, read
