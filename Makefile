@@ -31,7 +31,7 @@ PACKAGING_PACKAGES := buildah debootstrap iproute2 lintian
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx openssl wrk
 
-.PHONY: help run check test test-deb test-image lint format wheels deb bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores soak docs screenshots clean
+.PHONY: help run check test test-deb test-image lint format wheels deb bench bench-balance bench-certificates bench-failover bench-health bench-hooks bench-stores fuzz soak docs screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,10 @@ bench-stores: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/consul ## measure a store
 bench-balance: $(STAMPS)/test $(STAMPS)/compiled ## measure and simulate balancers
 	$(BIN)/python -m benchmarks.balance $(ARGS)
 
+fuzz: $(STAMPS)/test $(STAMPS)/compiler ## in minutes: a million changed heads in Python and in C, and heads under sanitizers
+	SLARDAR_HEADS=1000000 $(BIN)/python -m pytest -q tests/http1/test_native_heads.py $(ARGS)
+	scripts/sanitize_heads $(BIN)/python
+
 soak: $(STAMPS)/test $(STAMPS)/soak-packages ## change and break it under load; fails if a request does
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
@@ -123,7 +127,7 @@ $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(STAMPS)/run
 	@touch $@
 
 # This checkout as `pip install .` installs it, with the request path compiled.
-$(STAMPS)/compiled: $(STAMPS)/test $(STAMPS)/compiler $(PACKAGING) $(shell find slardar -name '*.py')
+$(STAMPS)/compiled: $(STAMPS)/test $(STAMPS)/compiler $(PACKAGING) $(shell find slardar -name '*.py' -o -name '*.pyx')
 	rm -rf $(VENV)/compiled
 	SLARDAR_COMPILE=1 $(INSTALL) --no-build-isolation --no-deps --target $(VENV)/compiled .
 	@touch $@

@@ -104,6 +104,11 @@ REQUEST_PATH = (
 )
 
 
+#: The modules in Cython: they read and write heads.  Python modules of the request path take
+#: their places where they are not built.
+IN_CYTHON = ("http1/native",)
+
+
 #: Reasons why the request path is not compiled; empty if it can be.
 why_not: list[str] = []
 
@@ -150,15 +155,18 @@ def note_reason(folder: str) -> None:
 
 
 def compiled() -> list[Any]:
-    """The request path as C extensions, made by mypyc from the Python sources.
+    """The request path as C extensions, made by mypyc from the Python sources, and by Cython.
 
     With ``SLARDAR_COMPILE=1`` the build makes them or fails; with ``0`` it leaves them out.
+    With ``cython`` the build makes what is in Cython, or fails: in seconds, for tests.
     Without the variable an ordinary installation has them if mypyc and a C compiler are
     there.  An editable installation never has them: an edited source must take effect.
     """
     wanted = os.environ.get("SLARDAR_COMPILE", "")
     ordinary = {"bdist_wheel", "install"} & set(sys.argv)
     builds = ordinary or "build_ext" in sys.argv
+    if wanted == "cython" and builds:
+        return cython_extensions()
     if wanted == "0" or not builds or not (wanted == "1" or ordinary):
         why_not.append("SLARDAR_COMPILE=0 asked for that" if wanted == "0" else "not asked for")
         return []
@@ -176,16 +184,36 @@ def compiled() -> list[Any]:
             debug_level="0",
             group_name="slardar",
         )
+        extensions += cython_extensions()
     except (ImportError, SystemExit) as error:
         if wanted == "1":
             raise
-        why_not.append(f"mypyc could not be used: {error}")
+        why_not.append(f"mypyc or Cython could not be used: {error}")
         return []
     for extension in extensions:
         extension.optional = wanted != "1"
         # gcc looks for this in each line of 50 MB that no person has indented: 110 s of 130 s.
         extension.extra_compile_args.append("-Wno-misleading-indentation")
     return extensions
+
+
+def cython_extensions() -> list[Any]:
+    """What is in Cython, as C extensions.  The C sources go below ``build``."""
+    from Cython.Build import cythonize
+    from Cython.Compiler.Errors import CompileError
+    from setuptools import Extension
+
+    extensions = [
+        Extension("slardar." + name.replace("/", "."), [str(Path("slardar", f"{name}.pyx"))])
+        for name in IN_CYTHON
+    ]
+    for extension in extensions:
+        extension.extra_compile_args = ["-O" + os.environ.get("SLARDAR_OPT_LEVEL", "3")]
+    try:
+        made: list[Any] = cythonize(extensions, build_dir="build", quiet=True)
+    except CompileError as error:
+        raise SystemExit(f"Cython refuses {error}") from error
+    return made
 
 
 #: Certificates that a CA signs by itself.
@@ -198,7 +226,8 @@ TEST = [
     "coverage>=7.4",
     "hypothesis>=6.100",
     "kazoo>=2.10",
-    # Compiles the request path, which is tested compiled and interpreted.
+    # Compile the request path, which is tested compiled and interpreted.
+    "cython>=3.0.11",
     "mypy>=1.16",
     "pytest>=8",
     "pytest-cov>=5",
@@ -261,6 +290,7 @@ setup(
     package_data={
         "slardar": ["py.typed"],
         "slardar.control": ["page/*"],
+        "slardar.http1": ["*.pyi"],
         "slardar.hooks.lua": ["*.lua"],
         "slardar.hooks.python": ["*.pyi"],
         "slardar.stores": ["schema/*.sql"],

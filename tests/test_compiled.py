@@ -126,7 +126,9 @@ def test_is_compiled(checkout: Path) -> None:
         sys.executable,
         "-c",
         "import slardar.http1.exchange, slardar.dataplane.poller, slardar.balancers.wrr as w;"
-        "print(slardar.http1.exchange.__file__, slardar.dataplane.poller.__file__, w.__file__)",
+        "from slardar.http1 import native, scan; assert scan.scan_reply is native.scan_reply;"
+        "print(slardar.http1.exchange.__file__, slardar.dataplane.poller.__file__, w.__file__,"
+        " native.__file__)",
         cwd=checkout,
     )
     assert done.returncode == 0, done.stdout

@@ -232,7 +232,8 @@ def test_console_script_says_the_version(beside: Environment) -> None:
     assert text.strip() == slardar.__version__
 
 
-def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["*/__native*", "*/http1/native.c*"], ids=["mypyc", "cython"])
+def test_build_that_falls_back_says_why(tmp_path: Path, file: str) -> None:
     """With a C compiler that fails on one module, the package is whole, holds nothing
     compiled, and its version has the reason, which pip does not show."""
     source = copied(tmp_path / "source")
@@ -249,7 +250,7 @@ def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
     built.mkdir()
     # It fails on the code itself, and not on the modules that only load it.
     compiler = tmp_path / "compiler"
-    compiler.write_text('#!/bin/sh\ncase "$*" in *native*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.write_text(f'#!/bin/sh\ncase "$*" in {file}) exit 1;; esac\nexec cc "$@"\n')
     compiler.chmod(0o755)
     made = built_wheel(source, built, SLARDAR_COMPILE="", CC=str(compiler))
     with zipfile.ZipFile(made) as archive:

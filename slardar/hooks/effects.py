@@ -38,7 +38,7 @@ def seen_request(
     seen = HookRequest(
         request.raw_method,
         request.raw_uri,
-        request.head_lines(),
+        request.given_lines(),
         own,
         request.authority,
         request.address,
@@ -153,7 +153,7 @@ def seen_reply(reply: Reply, error: str | None = None) -> HookResponse:
         own["content-length"] = b"%d" % reply.declared
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
-    return HookResponse(reply.client_status(), reply.head_lines(), own, reply.head, error)
+    return HookResponse(reply.client_status(), reply.given_lines(), own, reply.head, error)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
 from slardar.http1.heads import BadMessage
 from slardar.http1.request import normal_host
+from slardar.http1.scan import find_value
 
 __all__ = ["Headers", "check_name", "check_value"]
 
@@ -94,14 +95,16 @@ class Headers:
     """Header lines, and the values of the headers that the proxy writes itself.
 
     ``head`` is the proxy's list of the lines that pass unchanged (``b"Name: value"``), from
-    index 1 on.  The list is only read; the first write copies it.  ``special`` maps the name
-    of each other header, in lower case, to whether a hook may write the header.  ``own`` has
+    index 1 on, or a block of them (:mod:`slardar.http1.scan`).  The list is only read; the first
+    write copies it.  A block is read, and gets more lines, as it is.  ``special`` maps the
+    name of each other header, in lower case, to whether a hook may write the header.  ``own`` has
     the values of the headers in ``special`` that the proxy will write, by name.  If ``own``
     is ``None``, ``host`` is the only one, or there is none if ``host`` is empty.  ``sent`` is
     the whole head as it was sent, where the headers are found that a hook may only read.
     """
 
     __slots__ = (
+        "_block",
         "_fixed",
         "_head",
         "_host",
@@ -116,13 +119,19 @@ class Headers:
 
     def __init__(
         self,
-        head: list[bytes],
+        head: list[bytes] | bytes,
         own: dict[str, bytes] | None,
         special: dict[str, bool],
         host: bytes = b"",
         sent: bytes = b"",
     ) -> None:
-        self._head = head
+        #: The lines; ``None`` as long as ``_block`` has them.
+        self._head: list[bytes] | None = None
+        self._block: bytes = b""
+        if isinstance(head, bytes):
+            self._block = head
+        else:
+            self._head = head
         self._sent = sent
         #: See :attr:`fixed`; ``None`` until a hook asks.
         self._fixed: list[tuple[str, str, bytes]] | None = None
@@ -140,16 +149,26 @@ class Headers:
     @property
     def lines(self) -> list[bytes]:
         """The lines of the headers that the proxy does not write itself."""
-        return self._head[1:]
+        return self._listed()[1:]
 
-    def give(self) -> list[bytes]:
-        """Hand the list of lines to the proxy.  A later write here goes to a copy."""
+    def _listed(self) -> list[bytes]:
+        """The lines as a list, from index 1 on."""
+        head = self._head
+        if head is None:
+            head = self._head = self._block.split(b"\r\n")
+            self._shared = False
+        return head
+
+    def give(self) -> list[bytes] | bytes:
+        """Hand the lines to the proxy, as a list or as a block.  A later write goes to a copy."""
+        if self._head is None:
+            return self._block
         self._shared = True
         return self._head
 
     def detach(self) -> None:
         """Copy the proxy's list, so that these headers stay when the proxy changes it."""
-        if self._shared:
+        if self._shared and self._head is not None:
             self._head = self._head.copy()
             self._shared = False
 
@@ -188,7 +207,7 @@ class Headers:
         """Whether ``lines`` more headers, with ``size`` bytes of names and values in total,
         are certain to be within the limits."""
         # A line has at most four bytes besides its name and its value.
-        lines_then = lines + len(self._head)
+        lines_then = lines + self._count()
         return lines_then <= _MAX_LINES and self._size() + size + 4 * lines <= _MAX_SIZE
 
     # Reading.
@@ -199,20 +218,25 @@ class Headers:
         if key in self._special:
             values = self._special_values(key)
             return values[0].decode("latin-1") if values else default
+        head = self._head
+        if head is None:
+            value = find_value(self._block, wanted)
+            return default if value is None else value.decode("latin-1")
         place = self._find(wanted, 1)
         if place < 0:
             return default
         # The name in the line is as long as ``wanted``; the blank after the colon may be
         # missing.
-        return self._head[place][len(start) - 1 :].strip(b" \t").decode("latin-1")
+        return head[place][len(start) - 1 :].strip(b" \t").decode("latin-1")
 
     def get_all(self, name: Any) -> list[str]:
         """Every value of the header, in order."""
         key, wanted, start = check_name(name)
         if key in self._special:
             return [value.decode("latin-1") for value in self._special_values(key)]
+        head = self._listed()
         return [
-            self._head[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
+            head[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
             for index in self._places(wanted)
         ]
 
@@ -230,7 +254,7 @@ class Headers:
         pairs = [(name.title(), value.decode("latin-1")) for name, value in self.own.items()]
         for text, _, value in self.fixed:
             pairs.append((text, value.decode("latin-1")))
-        for line in self._head[1:]:
+        for line in self._listed()[1:]:
             name, _, value = line.partition(b":")
             pairs.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
         return pairs
@@ -296,17 +320,20 @@ class Headers:
         if key in self._special:
             self._set_own(name, key, [line[len(start) :] for line in made])
             return
+        if self._head is None and find_value(self._block, wanted) is None:
+            self._append(made)
+            return
         first = self._find(wanted, 1)
         if first < 0:
-            self._take(made, len(self._head), self._size())
-            self._head += made
+            self._append(made)
         else:
             places = self._places(wanted)
             size = self._size()
+            head = self._listed()
             for place in places:
-                size -= len(self._head[place]) + 1
-            self._take(made, len(self._head) - len(places), size)
-            head = self._head
+                size -= len(head[place]) + 1
+            self._take(made, len(head) - len(places), size)
+            head = self._listed()
             for place in reversed(places):
                 del head[place]
             head[first:first] = made
@@ -324,9 +351,16 @@ class Headers:
             joined = key != "host" and known
             self._set_own(name, key, [known + b", " + checked if joined and known else checked])
         else:
-            made = [start + checked]
-            self._take(made, len(self._head), self._size())
-            self._head += made
+            self._append([start + checked])
+
+    def _append(self, made: list[bytes]) -> None:
+        """Add lines behind all others."""
+        self._take(made, self._count(), self._size())
+        head = self._head
+        if head is None:
+            self._block = b"\r\n".join((self._block, *made))
+        else:
+            head += made
 
     def setdefault(self, name: Any, value: Any) -> str:
         """The value of the header, which is set to ``value`` first if it has none."""
@@ -345,11 +379,14 @@ class Headers:
             if self._special[key] and key != "host" and self.own.pop(key, None) is not None:
                 self.changed = self.own_changed = True
             return
+        if self._head is None and find_value(self._block, wanted) is None:
+            return
         places = self._places(wanted)
         if places:
             self.detach()
+            head = self._listed()
             for place in reversed(places):
-                del self._head[place]
+                del head[place]
             self._known_size = -1
             self.changed = True
 
@@ -388,11 +425,21 @@ class Headers:
         """The bytes of all lines, with one more for the end of each."""
         size = self._known_size
         if size < 0:
-            size = 0
-            for line in self._head:
-                size += len(line) + 1
+            head = self._head
+            if head is None:
+                # Without the second byte of each line end, and one more for the last line.
+                size = len(self._block) - self._block.count(b"\r\n") + 1
+            else:
+                size = 0
+                for line in head:
+                    size += len(line) + 1
             self._known_size = size
         return size
+
+    def _count(self) -> int:
+        """How many lines there are, with the element at index 0."""
+        head = self._head
+        return self._block.count(b"\r\n") + 1 if head is None else len(head)
 
     def _find(self, wanted: bytes, start: int) -> int:
         """The index of the first line from ``start`` on with the name ``wanted``, or -1.
@@ -402,7 +449,7 @@ class Headers:
         """
         colon = len(wanted)
         first = wanted[0] | 32
-        head = self._head
+        head = self._listed()
         for index in range(start, len(head)):
             line = head[index]
             if (

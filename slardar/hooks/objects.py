@@ -155,7 +155,7 @@ class HookRequest:
         self,
         raw_method: bytes,
         raw_uri: bytes,
-        head: list[bytes],
+        head: list[bytes] | bytes,
         own: dict[str, bytes] | None = None,
         host: bytes = b"",
         address: bytes = b"",
@@ -223,7 +223,8 @@ class HookRequest:
     def detach(self) -> None:
         """Copy the proxy's list of lines, so that this request stays when the proxy changes it."""
         if self._headers is None:
-            self._head = self._head.copy()
+            if not isinstance(self._head, bytes):
+                self._head = self._head.copy()
         else:
             self._headers.detach()
 
@@ -570,7 +571,7 @@ class HookResponse:
     def __init__(
         self,
         status: int,
-        head: list[bytes],
+        head: list[bytes] | bytes,
         own: dict[str, bytes] | None,
         sent: bytes = b"",
         error: str | None = None,

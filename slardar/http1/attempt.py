@@ -37,7 +37,7 @@ from slardar.http1.interfaces import (
 )
 from slardar.http1.proxy_header import header_of
 from slardar.http1.record import AttemptRecord
-from slardar.http1.reply import Reply, ReplyCheck, parse_reply
+from slardar.http1.reply import Reply, ReplyCheck, parse_reply, read_reply
 from slardar.http1.request import Request
 from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, TIMEOUT
 from slardar.model.live import Peer
@@ -422,8 +422,11 @@ class Attempt(ChannelProtocol):
         if self.note is not None and not self.note.first_byte:
             self.note.first_byte = owner.plane.clock.now
         held = self._buffer
+        reply: Reply | None = None
         if held is None:
-            end = data.find(b"\r\n\r\n")
+            max_head = owner.plane.max_reply_head
+            reply = read_reply(data, owner.request.raw_method, max_head)
+            end = data.find(b"\r\n\r\n") if reply is None else len(reply.head) - 4
         else:
             searched = max(0, len(held) - 3)
             held += data
@@ -436,7 +439,8 @@ class Attempt(ChannelProtocol):
         end += 4
         if end > owner.plane.max_reply_head:
             raise BadMessage(502, "the head of the server's reply is too large")
-        reply = parse_reply(data[:end], owner.request.raw_method)
+        if reply is None:
+            reply = parse_reply(data[:end], owner.request.raw_method)
         if reply.status < 200:
             self._interim_arrived(channel, reply, data[end:])
             return

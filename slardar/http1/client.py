@@ -26,8 +26,8 @@ import httptools
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.forwarded import settle
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
-from slardar.http1.heads import CHUNKED, BadMessage
-from slardar.http1.https import add_hsts, asked_host
+from slardar.http1.heads import CHUNKED, UNTIL_CLOSE, BadMessage
+from slardar.http1.https import asked_host, needs_hsts
 from slardar.http1.interfaces import (
     Bytes,
     ChannelBase,
@@ -42,7 +42,8 @@ from slardar.http1.own_replies import NO_REPLY, challenge_reply, error_reply
 from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
-from slardar.http1.request import Request, parse_request
+from slardar.http1.request import Request, parse_request, read_request
+from slardar.http1.scan import write_reply
 from slardar.http1.tls import TlsFacts
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import decision_lines, interim_head
@@ -113,6 +114,7 @@ class ClientConnection(Downstream):
         "_kept",
         "_linger_ends",
         "_lingered",
+        "_part",
         "_replied",
         "_request",
         "_scheme",
@@ -142,6 +144,8 @@ class ClientConnection(Downstream):
         #: A request has come and is over.
         self._asked = False
         self._buffer = b""
+        #: The head that is arriving, while its end has not come.
+        self._part: bytearray | None = None
         #: The client was paused because it sent too far ahead of its replies.
         self._ahead = False
         self._exchange: ExchangeBase | None = None
@@ -228,7 +232,7 @@ class ClientConnection(Downstream):
         if state == _IDLE:
             self._heads(data)
         elif state == _HEAD:
-            self._heads(self._buffer + data, data)
+            self._head_goes_on(data)
         elif state == _BODY and (self._exchange is not None or self._waiting is not None):
             self._body_arrived(data)
         else:
@@ -337,32 +341,37 @@ class ClientConnection(Downstream):
 
     # Heads.
 
-    def _heads(self, data: bytes, fresh: bytes | None = None) -> None:
+    def _heads(self, data: bytes) -> None:
         """Begin the requests in ``data`` until one has to be waited for."""
         self._busy = True
         host = self._host
         answered = 0
         while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 4 or data[0] <= 13:
-                # No end yet, or blank lines before the request line, which a server
-                # skips (RFC 9112 2.2).
-                data = data.lstrip(b"\r\n")
+            request = read_request(data, host.max_head, host.max_headers, host.max_url)
+            if request is not None:
+                end = len(request.head)
+            else:
                 end = data.find(b"\r\n\r\n")
-                if end < 0:
-                    self._incomplete(data, data if fresh is None else fresh)
+                if end < 4 or data[0] <= 13:
+                    # No end yet, or blank lines before the request line, which a server
+                    # skips (RFC 9112 2.2).
+                    data = data.lstrip(b"\r\n")
+                    end = data.find(b"\r\n\r\n")
+                    if end < 0:
+                        self._incomplete(data)
+                        break
+                end += 4
+                if end > host.max_head:
+                    self._too_large(data)
                     break
-            if end + 4 > host.max_head:
-                self._too_large(data)
-                break
-            try:
-                request = parse_request(data[: end + 4], host.max_headers, host.max_url)
-            except BadMessage as error:
-                self._refuse(error.status, error.message)
-                break
+                try:
+                    request = parse_request(data[:end], host.max_headers, host.max_url)
+                except BadMessage as error:
+                    self._refuse(error.status, error.message)
+                    break
             if self._checker is not None:
                 self._checker = None
-            self._buffer = data[end + 4 :]
+            self._buffer = data[end:]
             self._begin(request)
             if self._state != _IDLE or not self._buffer:
                 break
@@ -371,7 +380,7 @@ class ClientConnection(Downstream):
                 # As if the last one were not answered yet.
                 self._state = _WAIT
                 break
-            data, self._buffer, fresh = self._buffer, b"", None
+            data, self._buffer = self._buffer, b""
         self._busy = False
         if (
             self._ahead
@@ -381,33 +390,46 @@ class ClientConnection(Downstream):
             self._ahead = False
             self.channel.resume()
 
-    def _incomplete(self, data: bytes, fresh: bytes) -> None:
-        """The head has not ended: hold it, unless it cannot become one."""
+    def _incomplete(self, data: bytes) -> None:
+        """The head has not ended: hold what has come of it, unless it cannot become one."""
         self.channel.resume()
         if not data:
-            self._buffer = b""
             self._state = _IDLE
             return
-        host = self._host
-        if self._state != _HEAD:
-            self._state = _HEAD
-            self.channel.wait(host.client_header_timeout)
-            fresh = data
-        self._buffer = data
-        if len(data) > host.max_head:
-            self._too_large(data)
+        self._state = _HEAD
+        self.channel.wait(self._host.client_header_timeout)
+        self._part = bytearray(data)
+        self._check_part(data)
+
+    def _head_goes_on(self, data: bytes) -> None:
+        """More of a head has come.  Each byte is looked at once, however small the pieces."""
+        part = self._part
+        assert part is not None
+        searched = max(0, len(part) - 3)
+        part += data
+        if part.find(b"\r\n\r\n", searched) < 0:
+            self._check_part(data)
+        else:
+            self._part = None
+            self._heads(bytes(part))
+
+    def _check_part(self, data: bytes) -> None:
+        """Refuse what is no HTTP as soon as that can be seen, as ``data`` has come: what never
+        ends would else wait for the timeout."""
+        part = self._part
+        assert part is not None
+        if len(part) > self._host.max_head:
+            self._too_large(bytes(part))
             return
-        # Refuse what is no HTTP as soon as that can be seen: what never ends would
-        # else wait for the timeout.
         if self._checker is None:
             self._checker = httptools.HttpRequestParser(_NOTHING)
         try:
-            self._checker.feed_data(fresh)
+            self._checker.feed_data(data)
         except httptools.HttpParserInvalidMethodError:
-            if b"\r\n" in data or not data.split(b" ")[0].isalpha() or len(data) > 64:
-                self._refuse_head(data)
+            if len(part) > 64 or b"\r\n" in part or not part.split(b" ")[0].isalpha():
+                self._refuse_head(bytes(part))
         except httptools.HttpParserError:
-            self._refuse_head(data)
+            self._refuse_head(bytes(part))
 
     def _refuse_head(self, data: bytes) -> None:
         """Refuse a head that has not ended, with the status it would get at its end."""
@@ -706,8 +728,12 @@ class ClientConnection(Downstream):
     def held(self) -> int:
         """Bytes that are kept for this client, besides those that take room as waiting
         bodies: what it has sent too early, and a body that goes to a server as a whole."""
-        exchange = self._exchange
-        return len(self._buffer) + (0 if exchange is None else exchange.given)
+        exchange, part = self._exchange, self._part
+        return (
+            len(self._buffer)
+            + (0 if part is None else len(part))
+            + (0 if exchange is None else exchange.given)
+        )
 
     def pause_body(self) -> None:
         """From the exchange: the origin takes no more for now."""
@@ -735,57 +761,61 @@ class ClientConnection(Downstream):
         if self._state != _WAIT or self._host.draining:
             # The body of the request is not all here: nobody will want the rest.
             self._keep_alive = False
-        lines = reply.lines
         if self._head_only or status == 304:
             self._silent = True
-            if reply.declared >= 0:
-                lines.append(b"Content-Length: %d" % reply.declared)
+            length = reply.declared if reply.declared >= 0 else UNTIL_CLOSE
         elif status == 204:
             self._silent = True
-        elif length >= 0:
-            lines.append(b"Content-Length: %d" % length)
-        elif done:
-            lines.append(b"Content-Length: %d" % len(data))
-        elif request.minor:
-            self._chunking = True
-            lines.append(b"Transfer-Encoding: chunked")
-        else:
-            # HTTP/1.0 knows no chunks: the end of the connection is the end.
-            self._keep_alive = False
-        if channel.tls is not None and self._host.hsts:
-            add_hsts(lines, self._host, asked_host(request))
+            length = UNTIL_CLOSE
+        elif length < 0:
+            if done:
+                length = len(data)
+            elif request.minor:
+                self._chunking = True
+                length = CHUNKED
+            else:
+                # HTTP/1.0 knows no chunks: the end of the connection is the end.
+                self._keep_alive = False
+                length = UNTIL_CLOSE
+        more = b""
+        if (
+            channel.tls is not None
+            and self._host.hsts
+            and needs_hsts(reply.block(), self._host, asked_host(request))
+        ):
+            more = b"\r\n" + self._host.hsts
         if status == 426 and reply.upgrade is not None:
             # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
-            lines.append(b"Connection: Upgrade\r\nUpgrade: " + reply.upgrade)
+            more += b"\r\nConnection: Upgrade\r\nUpgrade: " + reply.upgrade
         # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
         if not self._keep_alive:
-            lines.append(b"Connection: close")
+            more += b"\r\nConnection: close"
         elif not request.minor:
-            lines.append(b"Connection: keep-alive")
+            more += b"\r\nConnection: keep-alive"
         self._replied = True
         record = self.record
         if record is not None:
             record.status = reply.client_status()
             if record.decision is not None:
-                lines[1:] = decision_lines(lines, record.decision)
-        if self._begun:
-            lines[0] = lines[0][self._begun :]
-            self._begun = 0
+                kept = decision_lines(reply.lines, record.decision)
+                more += b"\r\n" + kept.pop()
+                reply.lines[1:] = kept
         if self._silent:
             data = b""
         elif self._chunking and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
-        # Joined, the empty lines end the head.
-        if len(data) > _SMALL:
-            lines += (b"", b"")
-            head = b"\r\n".join(lines)
-            channel.write_both(head, data)
-        else:
-            lines += (b"", data)  # type: ignore[arg-type]
-            head = b"\r\n".join(lines)
+        is_small = len(data) <= _SMALL
+        body = b"" if not is_small else data if isinstance(data, bytes) else bytes(data)
+        head = write_reply(reply.block(), length, more, body)
+        if self._begun:
+            head = head[self._begun :]
+            self._begun = 0
+        if is_small:
             channel.write_soon(head)
+        else:
+            channel.write_both(head, data)
         if record is not None:
-            record.bytes_out += len(head) + (len(data) if len(data) > _SMALL else 0)
+            record.bytes_out += len(head) + (0 if is_small else len(data))
         if done:
             self._reply_finished()
         elif channel.congested and self._exchange is not None:
@@ -943,11 +973,10 @@ class ClientConnection(Downstream):
         host.refused(status)
         reply, body = error_reply(status, message)
         tls = self.channel.tls
-        if tls is not None and host.hsts:
-            # The name of the handshake is all that is known of the host.
-            add_hsts(reply.lines, host, tls.name)
-        reply.lines += (b"Content-Length: %d" % len(body), b"Connection: close", b"", body)
-        data = b"\r\n".join(reply.lines)
+        # The name of the handshake is all that is known of the host.
+        if tls is not None and host.hsts and needs_hsts(reply.block(), host, tls.name):
+            reply.add_header_lines([host.hsts])
+        data = write_reply(reply.block(), len(body), b"\r\nConnection: close", body)
         self.channel.write(data)
         if host.observer is not None:
             record = self.record = RequestRecord(self.peer, None, host.clock.now, self.listener_id)
@@ -1030,6 +1059,7 @@ class ClientConnection(Downstream):
         """Say goodbye in order: our side ends, theirs is read over for a while."""
         channel = self.channel
         self._buffer = b""
+        self._part = None
         self._exchange = None
         if self._eof:
             self._leave()

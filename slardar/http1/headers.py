@@ -17,6 +17,7 @@ __all__ = [
     "TAKEN_OUT",
     "Starts",
     "drop_named",
+    "named_to_drop",
     "spellings",
     "tokens",
 ]
@@ -167,11 +168,14 @@ class Starts:
         self.third: Final = bytes(third)
 
 
+def named_to_drop(named: list[bytes]) -> set[bytes]:
+    """The names of the headers that are removed, of those that ``Connection`` names."""
+    return {name for name in named if name not in _PLAIN and name not in KEPT}
+
+
 def drop_named(lines: list[bytes], named: list[bytes]) -> None:
     """Remove the headers that ``Connection`` names from a list of header lines."""
-    gone = {name for name in named if name not in _PLAIN and name not in KEPT}
-    if not gone:
-        return
+    gone = named_to_drop(named)
     lines[1:] = [line for line in lines[1:] if line.partition(b":")[0].lower() not in gone]
 
 

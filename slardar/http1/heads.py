@@ -3,6 +3,7 @@
 The grammar is llhttp's, through httptools: it refuses bare CR or LF, folded
 lines, blanks before a colon, control characters, and lengths that disagree.  (This needs
 httptools 0.6.4: the llhttp of httptools 0.6.2 accepts folded lines in replies.)
+Where the extension was built, llhttp is asked about unusual heads only: :mod:`slardar.http1.scan`.
 :mod:`slardar.http1.request` and :mod:`slardar.http1.reply` decide what llhttp leaves
 open: which versions, targets and hosts are accepted, which headers concern one
 connection only, and how the body is delimited.

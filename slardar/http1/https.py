@@ -7,10 +7,11 @@ from typing import Final
 
 from slardar.http1.interfaces import PlaneBase
 from slardar.http1.request import Request, normal_host
+from slardar.http1.scan import find_value
 
-__all__ = ["add_hsts", "asked_host", "hsts_line", "https_url"]
+__all__ = ["asked_host", "hsts_line", "https_url", "needs_hsts"]
 
-_HSTS: Final = b"strict-transport-security:"
+_HSTS: Final = b"strict-transport-security"
 #: The ports of http and https, which a URL leaves out.
 _HTTP_PORT: Final = 80
 _HTTPS_PORT: Final = 443
@@ -62,12 +63,8 @@ def asked_host(request: Request) -> str:
     return normal_host(told.authority) if told.authority else ""
 
 
-def add_hsts(lines: list[bytes], plane: PlaneBase, host: str) -> None:
-    """Add the plane's Strict-Transport-Security to the lines of a reply over TLS, if ``host``
-    has a certificate, and unless there is one already: a browser takes the first one."""
-    if not plane.has_certificate(host):
-        return
-    for line in lines:
-        if line[:26].lower() == _HSTS:
-            return
-    lines.append(plane.hsts)
+def needs_hsts(block: bytes, plane: PlaneBase, host: str) -> bool:
+    """Whether the plane's Strict-Transport-Security goes into a reply over TLS with this block
+    (:mod:`slardar.http1.scan`): ``host`` has a certificate, and the reply has no such header,
+    of which a browser takes the first one."""
+    return plane.has_certificate(host) and find_value(block, _HSTS) is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from slardar.http1.request import Request
+from slardar.http1.scan import find_value
 from slardar.http1.tracing import TraceContext
 
 __all__ = [
@@ -43,10 +44,6 @@ HEDGED: Final = "hedged"
 #: Records that a plane holds for the next requests, at most: some more than the requests of
 #: one batch.
 MAX_SPARES: Final = 512
-
-
-#: The header lines of bytes that are no request.
-_NO_LINES: Final[list[bytes]] = []
 
 
 class AttemptRecord:
@@ -111,6 +108,7 @@ class RequestRecord:
 
     __slots__ = (
         "_first",
+        "_lines",
         "_more",
         "answered_by",
         "budget_exhausted",
@@ -125,7 +123,6 @@ class RequestRecord:
         "hook",
         "host",
         "kept",
-        "lines",
         "listener",
         "method",
         "queued",
@@ -150,12 +147,11 @@ class RequestRecord:
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
         self.request: Request | None = None
-        #: Of the request as the client sent it: method, target, the name in its Host, and
-        #: its header lines (see ``Request.lines``).
+        #: Of the request as the client sent it: method, target, and the name in its Host.
         self.method: bytes = b""
         self.uri: bytes = b""
         self.host: str = ""
-        self.lines: list[bytes] = _NO_LINES
+        self._lines: list[bytes] | bytes = b""
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -202,8 +198,37 @@ class RequestRecord:
         self.method = request.raw_method
         self.uri = request.raw_uri
         self.host = request.host
-        self.lines = request.lines
+        # Hooks give the request other ones.
+        self._lines = request.given_lines()
         self.bytes_in = len(request.head)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The header lines of the request as the client sent it (see ``Request.lines``)."""
+        lines = self._lines
+        if isinstance(lines, bytes):
+            lines = self._lines = lines.split(b"\r\n")
+        return lines
+
+    def get_header(self, name: bytes) -> bytes | None:
+        """The first value of a header in :attr:`lines`, or ``None``.
+
+        ``name`` is in lower case and begins with a letter.
+        """
+        lines = self._lines
+        if isinstance(lines, bytes):
+            return find_value(lines, name)
+        colon = len(name)
+        first = name[0]
+        for line in lines:
+            if (
+                len(line) > colon
+                and line[colon] == 58
+                and line[0] | 32 == first
+                and line[:colon].lower() == name
+            ):
+                return line[colon + 1 :].strip(b" \t")
+        return None
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
         """The record of one more attempt."""
@@ -247,7 +272,7 @@ class RequestRecord:
         """
         if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
             self.request = None
-            self.lines = _NO_LINES
+            self._lines = b""
             spares.append(self)
 
     def __repr__(self) -> str:

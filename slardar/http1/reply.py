@@ -1,6 +1,7 @@
 """The head of a reply: what it holds, and how it is parsed, strictly.
 
-See :mod:`slardar.http1.heads` for the grammar.
+See :mod:`slardar.http1.heads` for the grammar.  :func:`read_reply` takes the heads that
+:mod:`slardar.http1.scan` can read, and :func:`parse_reply` takes or refuses all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 import httptools
 
-from slardar.http1.headers import REPLY_SPECIAL, Starts, drop_named, tokens
+from slardar.http1.headers import REPLY_SPECIAL, Starts, drop_named, named_to_drop, tokens
 from slardar.http1.heads import (
     CHUNKED,
     CODING,
@@ -29,8 +30,9 @@ from slardar.http1.heads import (
     joined,
     judge,
 )
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, find_value, scan_reply
 
-__all__ = ["Reply", "ReplyCheck", "parse_reply"]
+__all__ = ["Reply", "ReplyCheck", "parse_reply", "read_reply"]
 
 # A reason phrase that may go on a wire (RFC 9112 4): no control characters.
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
@@ -44,13 +46,29 @@ class Reply:
     :data:`CHUNKED` or :data:`UNTIL_CLOSE`.  ``declared`` is the Content-Length of the
     head, even if no body follows (a reply to HEAD, a 304).  ``upgrade`` is the value of
     Upgrade, which is not in ``lines``; it has a meaning in a 101 and a 426 only.
+
+    ``lines`` is made of a block (:mod:`slardar.http1.scan`) when somebody asks for it: most
+    replies pass without.
     """
 
-    __slots__ = ("declared", "head", "keep_alive", "length", "lines", "status", "upgrade")
+    __slots__ = (
+        "_block",
+        "_lines",
+        "declared",
+        "head",
+        "keep_alive",
+        "length",
+        "status",
+        "upgrade",
+    )
 
-    def __init__(self, status: int, lines: list[bytes], head: bytes = b"") -> None:
+    def __init__(
+        self, status: int, lines: list[bytes] | None, head: bytes = b"", block: bytes = b""
+    ) -> None:
         self.status = status
-        self.lines = lines
+        #: The lines; ``None`` as long as ``_block`` has them.
+        self._lines: list[bytes] | None = lines
+        self._block: bytes = block
         #: The head as the server sent it, up to and with its empty line.
         self.head = head
         self.length = UNTIL_CLOSE
@@ -58,9 +76,31 @@ class Reply:
         self.keep_alive = False
         self.upgrade: bytes | None = None
 
+    @property
+    def lines(self) -> list[bytes]:
+        """The status line and the header lines that pass; whoever gets the list may change it."""
+        lines = self._lines
+        if lines is None:
+            lines = self._lines = self._block.split(b"\r\n")
+        return lines
+
+    def block(self) -> bytes:
+        """The status line and the header lines that pass, as a block."""
+        lines = self._lines
+        return self._block if lines is None else b"\r\n".join(lines)
+
+    def given_lines(self) -> list[bytes] | bytes:
+        """The lines as they are kept: as a list (:meth:`head_lines`) or as a block."""
+        lines = self._lines
+        return self._block if lines is None else lines
+
     def get_header(self, name: str) -> str | None:
         """The first value of a header that passes downstream, or ``None``."""
-        return find_header(self.lines, name)
+        lines = self._lines
+        if lines is not None:
+            return find_header(lines, name)
+        value = find_value(self._block, name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     def head_lines(self) -> list[bytes]:
         """The status line and, from index 1 on, the header lines that pass to the client.
@@ -70,23 +110,31 @@ class Reply:
         """
         return self.lines
 
-    def replace_head_lines(self, lines: list[bytes]) -> None:
-        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines`.
+    def replace_head_lines(self, lines: list[bytes] | bytes) -> None:
+        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines` or of
+        :meth:`given_lines`.
 
-        The reply keeps the list and changes it when the head is written.
+        The reply keeps the list.
         """
-        self.lines = lines
+        if isinstance(lines, bytes):
+            self._lines, self._block = None, lines
+        else:
+            self._lines = lines
 
     def add_header_lines(self, lines: list[bytes]) -> None:
         """Append header lines, without CRLF."""
-        self.lines += lines
+        if self._lines is None:
+            self._block = b"\r\n".join((self._block, *lines))
+        else:
+            self._lines += lines
 
     def client_status(self) -> int:
         """The status that the client gets.
 
         A hook may have changed it (:meth:`set_status_line`); ``status`` stays the server's.
         """
-        return int(self.lines[0][9:12])
+        lines = self._lines
+        return self.status if lines is None else int(lines[0][9:12])
 
     def set_status_line(self, line: bytes) -> None:
         """Let the client get this status line (``HTTP/1.1 200 OK``, without CRLF)."""
@@ -100,6 +148,62 @@ _REPLY_STARTS: Final = Starts(REPLY_SPECIAL)
 #: Its two tables, which are looked at for every line.
 _REPLY_FIRST: Final[bytes] = _REPLY_STARTS.first
 _REPLY_THIRD: Final[bytes] = _REPLY_STARTS.third
+
+
+def read_reply(
+    data: bytes, raw_method: bytes, max_head: int = 65536, max_headers: int = 1000
+) -> Reply | None:
+    """The reply whose head is at the beginning of ``data``, if it can be read fast.
+
+    ``max_head`` bounds the bytes of the head; for the others see :func:`parse_reply`, which
+    returns the same reply for the same head.  ``None`` says nothing of the head, not even that
+    it is whole.
+    """
+    scanned = scan_reply(data)
+    if scanned is None:
+        return None
+    size, status, count, flags, block, length, told = scanned
+    if size > max_head or count > max_headers:
+        return None
+    reply = Reply(status, None, data if size == len(data) else data[:size], block)
+    if length >= 0:
+        reply.declared = length
+    keep_alive = flags & (MINOR | KEEPS) != 0
+    if told is not None:
+        named: list[bytes] | None = None
+        for meaning, value in told:
+            if meaning == CONNECTION:
+                named = tokens(value) if named is None else named + tokens(value)
+            elif meaning == UPGRADE:
+                reply.upgrade = joined(reply.upgrade, value)
+        if named is not None:
+            keep_alive = _settle(reply, named, keep_alive)
+    if flags & CLOSES:
+        keep_alive = False
+    _frame(reply, raw_method, length, keep_alive)
+    return reply
+
+
+def _settle(reply: Reply, named: list[bytes], keep_alive: bool) -> bool:
+    """Whether the connection stays, by what ``Connection`` names, whose headers go."""
+    if b"close" in named:
+        keep_alive = False
+    elif b"keep-alive" in named:
+        keep_alive = True
+    if named_to_drop(named):
+        drop_named(reply.lines, named)
+    return keep_alive
+
+
+def _frame(reply: Reply, raw_method: bytes, length: int, keep_alive: bool) -> None:
+    """Note how the body ends, in the order of RFC 9112 6.3."""
+    status = reply.status
+    if status < 200 or status == 204 or status == 304 or raw_method == b"HEAD":
+        length = 0
+    elif length == UNTIL_CLOSE:
+        keep_alive = False
+    reply.length = length
+    reply.keep_alive = keep_alive
 
 
 def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Reply:
@@ -159,18 +263,8 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
         elif meaning == UPGRADE:
             reply.upgrade = joined(reply.upgrade, value)
     if named is not None:
-        if b"close" in named:
-            keep_alive = False
-        elif b"keep-alive" in named:
-            keep_alive = True
-        drop_named(kept, named)
-    # RFC 9112 6.3, in its order.
-    if status < 200 or status == 204 or status == 304 or raw_method == b"HEAD":
-        length = 0
-    elif length == UNTIL_CLOSE:
-        keep_alive = False
-    reply.length = length
-    reply.keep_alive = keep_alive
+        keep_alive = _settle(reply, named, keep_alive)
+    _frame(reply, raw_method, length, keep_alive)
     return reply
 
 

@@ -1,6 +1,7 @@
 """The head of a request: what it holds, and how it is parsed, strictly.
 
-See :mod:`slardar.http1.heads` for the grammar.
+See :mod:`slardar.http1.heads` for the grammar.  :func:`read_request` takes the heads that
+:mod:`slardar.http1.scan` can read, and :func:`parse_request` takes or refuses all.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import httptools
 
-from slardar.http1.headers import TAKEN_OUT, Starts, drop_named, tokens
+from slardar.http1.headers import TAKEN_OUT, Starts, drop_named, named_to_drop, tokens
 from slardar.http1.heads import (
     CHUNKED,
     CODING,
@@ -39,11 +40,12 @@ from slardar.http1.heads import (
     joined,
     judge,
 )
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, find_value, scan_request
 from slardar.http1.tls import TlsFacts
 from slardar.model.names import usual_ipv6
 from slardar.model.networks import Networks
 
-__all__ = ["Request", "Told", "normal_host", "parse_request"]
+__all__ = ["Request", "Told", "normal_host", "parse_request", "read_request"]
 
 # RFC 3986 3.2.2 without the sub-delimiters and percent-encoding, which no name
 # that is looked up in DNS or in a table of upstreams has.
@@ -106,12 +108,17 @@ class Request:
     """The head of a request, as it will go to the origin.
 
     ``lines`` holds the header lines that pass unchanged, without their CRLF.  Its first
-    element is the place of the request line, which the writer fills in.  The headers of
+    element is the place of the request line, which the writer has.  The headers of
     ``REQUEST_SPECIAL`` are not in ``lines``; those that matter have attributes.  Those of
     ``OF_TRUSTED`` come into ``lines`` when it is settled that they are believed.
+
+    ``lines`` is made of a block (:mod:`slardar.http1.scan`) when somebody asks for it: most
+    requests pass without.
     """
 
     __slots__ = (
+        "_block",
+        "_lines",
         "address",
         "authority",
         "cluster_key",
@@ -126,7 +133,6 @@ class Request:
         "host",
         "keep_alive",
         "length",
-        "lines",
         "minor",
         "peer",
         "raw_method",
@@ -140,7 +146,12 @@ class Request:
     )
 
     def __init__(
-        self, raw_method: bytes, raw_uri: bytes, lines: list[bytes], head: bytes = b""
+        self,
+        raw_method: bytes,
+        raw_uri: bytes,
+        lines: list[bytes] | None,
+        head: bytes = b"",
+        block: bytes = b"",
     ) -> None:
         #: ``method`` and ``uri`` as bytes: the request target in origin form, or ``*``.
         self.raw_method = raw_method
@@ -150,7 +161,9 @@ class Request:
         self.host = ""
         #: Minor version of HTTP/1.
         self.minor = 1
-        self.lines = lines
+        #: The lines; ``None`` as long as ``_block`` has them.
+        self._lines: list[bytes] | None = lines
+        self._block: bytes = block
         #: The head as the client sent it, up to and with its empty line; but for
         #: X-Slardar-Explain, which is for slardar alone.
         self.head = head
@@ -203,6 +216,28 @@ class Request:
     def path(self) -> str:
         return self.raw_uri.partition(b"?")[0].decode("ascii")
 
+    @property
+    def lines(self) -> list[bytes]:
+        """The header lines that pass; whoever gets the list may change it."""
+        lines = self._lines
+        if lines is None:
+            lines = self._lines = self._block.split(b"\r\n")
+        return lines
+
+    def block(self) -> bytes:
+        """The header lines that pass, as a block."""
+        lines = self._lines
+        if lines is None:
+            return self._block
+        # Whatever a caller has put there would become a part of the line before it.
+        lines[0] = b""
+        return b"\r\n".join(lines)
+
+    def given_lines(self) -> list[bytes] | bytes:
+        """The header lines as they are kept: as a list (:meth:`head_lines`) or as a block."""
+        lines = self._lines
+        return self._block if lines is None else lines
+
     def take_tls(self, tls: TlsFacts) -> None:
         """Take what is known of the client's TLS; the server is told of its certificate."""
         self.tls = tls
@@ -211,23 +246,31 @@ class Request:
 
     def get_header(self, name: str) -> str | None:
         """The first value of a header that passes to the origin, or ``None``."""
-        return find_header(self.lines, name)
+        lines = self._lines
+        if lines is not None:
+            return find_header(lines, name)
+        value = find_value(self._block, name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     def head_lines(self) -> list[bytes]:
         """The header lines that pass to the origin, without CRLF, from index 1 on.
 
-        Index 0 is the place of the request line, which is written later.  The caller must
+        Index 0 is the place of the request line, and empty.  The caller must
         not change the list: to have other lines, copy the list, change the copy and call
         :meth:`replace_head_lines`.
         """
         return self.lines
 
-    def replace_head_lines(self, lines: list[bytes]) -> None:
-        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines`.
+    def replace_head_lines(self, lines: list[bytes] | bytes) -> None:
+        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines` or of
+        :meth:`given_lines`.
 
-        The request keeps the list and changes it when the head is written.
+        The request keeps the list.
         """
-        self.lines = lines
+        if isinstance(lines, bytes):
+            self._lines, self._block = None, lines
+        else:
+            self._lines = lines
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri} host={self.host}>"
@@ -237,6 +280,49 @@ _REQUEST_STARTS: Final = Starts(TAKEN_OUT)
 #: Its two tables, which are looked at for every line.
 _REQUEST_FIRST: Final[bytes] = _REQUEST_STARTS.first
 _REQUEST_THIRD: Final[bytes] = _REQUEST_STARTS.third
+
+
+def read_request(
+    data: bytes, max_head: int = 32768, max_headers: int = 100, max_url: int = 8192
+) -> Request | None:
+    """The request whose head is at the beginning of ``data``, if it can be read fast.
+
+    ``max_head`` bounds the bytes of the head; for the others see :func:`parse_request`, which
+    returns the same request for the same head.  ``None`` says nothing of the head, not even
+    that it is whole.
+    """
+    scanned = scan_request(data)
+    if scanned is None:
+        return None
+    size, raw_method, target, count, flags, authority, block, length, told = scanned
+    if size > max_head or count > max_headers or len(target) > max_url:
+        return None
+    head = data if size == len(data) else data[:size]
+    request = Request(raw_method, target, None, head, block)
+    if not flags & MINOR:
+        request.minor = 0
+        request.keep_alive = False
+    if flags & KEEPS:
+        request.keep_alive = True
+    if flags & CLOSES:
+        request.keep_alive = False
+        request.connection = [b"close"]
+    request.length = length
+    try:
+        if authority:
+            request.authority = authority
+            request.host = normal_host(authority)
+        if told is not None:
+            for meaning, value in told:
+                _take(request, meaning, value)
+            if request.connection is None:
+                request.upgrade = None
+            else:
+                _settle(request, target)
+    except BadMessage:
+        # Which of several faults is told depends on their order.
+        return None
+    return request
 
 
 def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> Request:
@@ -390,7 +476,8 @@ def _settle(request: Request, target: bytes) -> None:
         request.keep_alive = True
     if request.upgrade is not None and not (b"upgrade" in connection and _may_tunnel(request)):
         request.upgrade = None
-    drop_named(request.lines, connection)
+    if named_to_drop(connection):
+        drop_named(request.lines, connection)
 
 
 def _refusal(head: bytes, error: httptools.HttpParserError) -> BadMessage:

@@ -120,21 +120,8 @@ class Lines:
             protocol = "HTTP/1.1" if request.minor else "HTTP/1.0"
             if request.request_id is not None:
                 request_id = _text(request.request_id)
-        user_agent: str | None = None
-        referer: str | None = None
-        for line in record.lines:
-            if not line:
-                continue
-            first = line[0] | 32
-            if first == 117:  # u
-                if user_agent is None and line[:11].lower() == b"user-agent:":
-                    user_agent = _text(line[11:].strip())
-                    if referer is not None:
-                        break
-            elif first == 114 and referer is None and line[:8].lower() == b"referer:":  # r
-                referer = _text(line[8:].strip())
-                if user_agent is not None:
-                    break
+        user_agent = record.get_header(b"user-agent")
+        referer = record.get_header(b"referer")
         trace = record.trace
         trace_id: str | None = None
         span_id: str | None = None
@@ -163,8 +150,8 @@ class Lines:
             None if record.decision is None else record.decision.id,
             record.hook or None,
             record.error or None,
-            user_agent,
-            referer,
+            None if user_agent is None else _text(user_agent),
+            None if referer is None else _text(referer),
             tls,
             self._worker,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import process_time
 
 import pytest
 
@@ -65,6 +66,21 @@ def test_request_arriving_bytewise(play: Playbook) -> None:
         assert paths(play.origin_gets()) == [b"/"]
         play.origin_sends(OK)
         assert play.client_gets() == OK
+
+
+@pytest.mark.alone
+def test_head_in_small_pieces_costs_by_its_bytes(new_play: NewPlay) -> None:
+    """A head that is eight times as long takes about eight times the time, not sixty-four."""
+    times = []
+    for lines in (64, 512):
+        head = get("/", *(f"X-{n}: " + "x" * 1000 for n in range(lines)))
+        play = new_play(max_head=1 << 20, max_headers=1000)
+        began = process_time()
+        for at in range(0, len(head), 16):
+            play.client_sends(head[at : at + 16])
+        times.append(process_time() - began)
+        assert len(play.host.began) == 1
+    assert times[1] < 24 * times[0]
 
 
 def test_body_arriving_bytewise_is_followed_by_a_request(play: Playbook) -> None:

@@ -53,12 +53,22 @@ def _done(call: Callable[..., Any], *arguments: Any) -> bool:
 @steady
 @given(st.lists(_operation, max_size=12))
 def test_headers_never_hold_a_line_break(operations: list[tuple[Any, ...]]) -> None:
-    """They also hold no header of the connection, and nothing but a name and a value."""
-    found = Headers([b"", b"Accept: */*", b"x-a: 1"], None,
-                    {"host": True, "connection": False, "content-length": False},
-                    b"a.test")  # fmt: skip
+    """They also hold no header of the connection, and nothing but a name and a value.  A list of
+    lines and a block of them are changed alike."""
+    forms: list[list[bytes] | bytes] = [[b"", b"Accept: */*", b"x-a: 1"]]
+    forms.append(b"\r\nAccept: */*\r\nx-a: 1")
+    found, other = (
+        Headers(form, None, {"host": True, "connection": False, "content-length": False}, b"a.test")
+        for form in forms
+    )
     for name, *arguments in operations:
-        _done(getattr(found, name), *arguments)
+        was_done = _done(getattr(found, name), *arguments)
+        assert _done(getattr(other, name), *arguments) == was_done
+        assert found.get("X-A") == other.get("X-A")
+    assert (found.own, found.changed) == (other.own, other.changed)
+    given = other.give()
+    assert (given.split(b"\r\n") if isinstance(given, bytes) else given)[1:] == found.lines
+    assert other.lines == found.lines
     for line in [*found.lines, *found.own.values()]:
         assert not set(line) & set(b"\r\n\0")
     for line in found.lines:

@@ -1,0 +1,595 @@
+# cython: language_level=3
+"""Reads and writes heads in C: one pass over the bytes, and one allocation for what is written.
+
+:mod:`slardar.http1.scan` says what each function is for, and has all of them in Python.
+
+A head is accepted only if every byte of it is plainly right.  Everything else is left to the
+Python form, which also says why a head is refused: so there is one place for the reasons, and
+their order.  Which headers are special, and what each means, is read from the tables of
+:mod:`slardar.http1.heads` when this module is imported.
+
+How memory is kept safe:
+
+* Functions that look at bytes get a pointer with the number of bytes behind it.  Each place is
+  compared with that number before it is read; nothing relies on a zero at the end.
+* A pointer into a bytes object is used only while an argument of the running function holds
+  the object, and bytes objects never change.
+* What was found is kept as places in the bytes, in arrays of a fixed size.  A head with more
+  than they hold is left to the Python form.
+* What is written is measured first.  Each piece that is put in place is compared with the room
+  that is left.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from libc.string cimport memchr, memcmp, memcpy
+
+from slardar.http1 import heads
+
+cdef extern from *:
+    """
+    /* Whether 8 bytes have none below a blank and no DEL.  A "false" may be wrong, and then
+       each byte is looked at. */
+    static inline int slardar_are_plain(const unsigned char *at) {
+        unsigned long long word, del;
+        memcpy(&word, at, 8);
+        del = word ^ 0x7f7f7f7f7f7f7f7fULL;
+        return !((((word - 0x2020202020202020ULL) & ~word)
+                  | ((del - 0x0101010101010101ULL) & ~del)) & 0x8080808080808080ULL);
+    }
+    """
+    bint slardar_are_plain(const unsigned char* at) noexcept nogil
+
+cdef enum:
+    # Kinds of bytes: of a name, of a value, of a path with its query.
+    TOKEN = 1
+    TEXT = 2
+    PATH = 4
+    # Flags of a head.
+    MINOR = 1
+    KEEPS = 2
+    CLOSES = 4
+    # The longest special name, and how many there may be.
+    LONGEST = 31
+    MOST_NAMES = 128
+    # Pieces of a head that pass, and headers that are told.
+    MOST_PIECES = 32
+    MOST_TOLD = 32
+    # Digits of a Content-Length that surely is below 2**63.
+    MOST_DIGITS = 18
+    # In place of a Content-Length.
+    CHUNKED = -1
+    NO_LENGTH = -2
+
+# What a header means: the numbers of slardar.http1.heads.
+cdef int PASSES = heads.PASSES
+cdef int DROPPED = heads.DROPPED
+cdef int HOST_NAME = heads.HOST_NAME
+cdef int CONNECTION = heads.CONNECTION
+cdef int CONTENT_LENGTH = heads.CONTENT_LENGTH
+cdef int CODING = heads.CODING
+cdef int TE = heads.TE
+cdef int EXPLAIN = heads.EXPLAIN
+
+cdef struct Name:
+    int meaning
+    unsigned char text[LONGEST]
+
+cdef struct Names:
+    # In the order of their sizes; those of size S are first[S] up to first[S + 1].
+    Name all[MOST_NAMES]
+    int first[LONGEST + 2]
+    # For each size a bit for each letter that a name begins with.
+    unsigned int starts[LONGEST + 1]
+
+cdef struct Head:
+    # Bytes of the head, with the empty line; and its header lines.
+    Py_ssize_t size
+    Py_ssize_t lines
+    # The value of Host; host is -1 without one.
+    Py_ssize_t host
+    Py_ssize_t host_end
+    long long length
+    int flags
+    # Lines of Connection but for "keep-alive".
+    int connections
+    # The lines that pass, each with the CRLF before it: neighbours are one piece.
+    int pieces
+    Py_ssize_t passing
+    Py_ssize_t begins[MOST_PIECES]
+    Py_ssize_t ends[MOST_PIECES]
+    # The headers that the caller reads: meanings, and where the values are.
+    int told
+    int meanings[MOST_TOLD]
+    Py_ssize_t values[MOST_TOLD]
+    Py_ssize_t value_ends[MOST_TOLD]
+
+cdef unsigned char KINDS[256]
+cdef unsigned char LOWER[256]
+cdef Names OF_REQUEST
+cdef Names OF_REPLY
+
+
+cdef int fill_tables() except -1:
+    cdef int code
+    token = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+    for code in range(256):
+        KINDS[code] = 0
+        LOWER[code] = code + 32 if 65 <= code <= 90 else code
+        if code in token:
+            KINDS[code] |= TOKEN
+        if code == 9 or (code >= 32 and code != 127):
+            KINDS[code] |= TEXT
+        if 33 <= code <= 126 and code != 35:  # "#"
+            KINDS[code] |= PATH
+    return 0
+
+
+cdef int fill_names(Names* names, dict meanings) except -1:
+    """Take the names in lower case out of a table of slardar.http1.heads."""
+    cdef Py_ssize_t size, at
+    cdef int count = 0
+    cdef bytes text
+    found = sorted(
+        (len(name), name, meaning)
+        for name, meaning in meanings.items()
+        if meaning != heads.PASSES and name == name.lower()
+    )
+    if len(found) > MOST_NAMES or found[-1][0] > LONGEST or not found[0][0]:
+        raise ImportError("the special headers do not fit into the tables")
+    for size in range(LONGEST + 1):
+        names.first[size] = count
+        names.starts[size] = 0
+        for length, name, meaning in found:
+            if length == size:
+                text = name
+                names.all[count].meaning = meaning
+                for at in range(size):
+                    names.all[count].text[at] = text[at]
+                names.starts[size] |= <unsigned int>1 << (text[0] & 31)
+                count += 1
+    names.first[LONGEST + 1] = count
+    return 0
+
+
+cdef int meaning_of(const Names* names, const unsigned char* at, Py_ssize_t size) noexcept nogil:
+    """What the name of ``size`` bytes means; ``size`` is at least 1."""
+    cdef int one
+    cdef Py_ssize_t place
+    if size > LONGEST or not (names.starts[size] >> (at[0] & 31)) & 1:
+        return PASSES
+    for one in range(names.first[size], names.first[size + 1]):
+        place = 0
+        while place < size and LOWER[at[place]] == names.all[one].text[place]:
+            place += 1
+        if place == size:
+            return names.all[one].meaning
+    return PASSES
+
+
+cdef bint is_word(
+    const unsigned char* at, Py_ssize_t size, const char* word, Py_ssize_t length
+) noexcept nogil:
+    """Whether the bytes are this word of ``length`` bytes in lower case, in any case."""
+    cdef Py_ssize_t place
+    if size != length:
+        return False
+    for place in range(size):
+        if LOWER[at[place]] != <unsigned char>word[place]:
+            return False
+    return True
+
+
+cdef bint is_kept_alive(const unsigned char* at, Py_ssize_t size) noexcept nogil:
+    """Whether the line is one of slardar.http1.heads.KEEP_ALIVE."""
+    return size == 22 and (
+        memcmp(at, b"Connection: keep-alive", 22) == 0
+        or memcmp(at, b"Connection: Keep-Alive", 22) == 0
+        or memcmp(at, b"connection: keep-alive", 22) == 0
+    )
+
+
+cdef bint read_lines(
+    const unsigned char* data, Py_ssize_t size, Py_ssize_t at, const Names* names, Head* head
+) noexcept nogil:
+    """Read the header lines from ``at`` on, up to the empty line; False if that is in doubt.
+
+    Two bytes stand before ``at``: the CRLF of the first line.
+    """
+    cdef Py_ssize_t start, name_size, value, end, line_end, place
+    cdef int meaning
+    cdef unsigned char digit
+    head.lines = head.passing = 0
+    head.host = head.host_end = -1
+    head.length = NO_LENGTH
+    head.pieces = head.told = head.connections = 0
+    while True:
+        if at >= size:
+            return False
+        if data[at] == 13:
+            if size - at < 2 or data[at + 1] != 10:
+                return False
+            head.size = at + 2
+            return True
+        start = at
+        while at < size and KINDS[data[at]] & TOKEN:
+            at += 1
+        name_size = at - start
+        if not name_size or at >= size or data[at] != 58:  # ":"
+            return False
+        at += 1
+        while at < size and (data[at] == 32 or data[at] == 9):
+            at += 1
+        value = at
+        while size - at >= 8 and slardar_are_plain(data + at):
+            at += 8
+        while at < size and KINDS[data[at]] & TEXT:
+            at += 1
+        if size - at < 2 or data[at] != 13 or data[at + 1] != 10:
+            return False
+        end = line_end = at
+        at += 2
+        head.lines += 1
+        meaning = meaning_of(names, data + start, name_size)
+        if meaning == PASSES:
+            start -= 2
+            if head.pieces and head.ends[head.pieces - 1] == start:
+                head.ends[head.pieces - 1] = line_end
+            else:
+                if head.pieces >= MOST_PIECES:
+                    return False
+                head.begins[head.pieces] = start
+                head.ends[head.pieces] = line_end
+                head.pieces += 1
+            head.passing += line_end - start
+            continue
+        if meaning == DROPPED:
+            continue
+        while end > value and (data[end - 1] == 32 or data[end - 1] == 9):
+            end -= 1
+        if meaning == HOST_NAME:
+            if head.host >= 0 or end == value:
+                return False
+            head.host = value
+            head.host_end = end
+        elif meaning == CONTENT_LENGTH:
+            if head.length != NO_LENGTH or not 1 <= end - value <= MOST_DIGITS:
+                return False
+            head.length = 0
+            for place in range(value, end):
+                digit = data[place]
+                if digit < 48 or digit > 57:
+                    return False
+                head.length = head.length * 10 + (digit - 48)
+        elif meaning == CODING:
+            if (
+                head.length != NO_LENGTH
+                or not head.flags & MINOR
+                or not is_word(data + value, line_end - value, b"chunked", 7)
+            ):
+                return False
+            head.length = CHUNKED
+        elif meaning == EXPLAIN:
+            return False
+        else:
+            if meaning == CONNECTION:
+                if is_kept_alive(data + start, line_end - start):
+                    head.flags |= KEEPS
+                    continue
+                head.connections += 1
+                if is_word(data + value, end - value, b"close", 5):
+                    head.flags |= CLOSES
+                    continue
+            if head.told >= MOST_TOLD:
+                return False
+            head.meanings[head.told] = meaning
+            head.values[head.told] = value
+            head.value_ends[head.told] = end
+            head.told += 1
+
+
+cdef list told_of(const Head* head, const unsigned char* data):
+    cdef int one
+    if not head.told:
+        return None
+    cdef list told = []
+    for one in range(head.told):
+        told.append((
+            head.meanings[one],
+            PyBytes_FromStringAndSize(
+                <const char*>data + head.values[one], head.value_ends[one] - head.values[one]
+            ),
+        ))
+    return told
+
+
+cdef char* put(char* at, char* end, const void* piece, Py_ssize_t size) except NULL:
+    """Put a piece at ``at``, and return the place behind it; ``end`` is where the room ends."""
+    if size > end - at:
+        raise SystemError("a head was measured wrongly")
+    memcpy(at, piece, size)
+    return at + size
+
+
+cdef char* put_bytes(char* at, char* end, bytes piece) except NULL:
+    return put(at, end, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
+
+
+cdef char* put_passing(
+    char* at, char* end, const Head* head, const unsigned char* data
+) except NULL:
+    cdef int one
+    for one in range(head.pieces):
+        at = put(at, end, data + head.begins[one], head.ends[one] - head.begins[one])
+    return at
+
+
+cdef int check_full(char* at, char* end) except -1:
+    if at != end:
+        raise SystemError("a head was measured wrongly")
+    return 0
+
+
+# The methods that are read here.
+cdef tuple METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE")
+
+
+cdef bytes method_of(const unsigned char* at, Py_ssize_t size):
+    cdef bytes method
+    for method in METHODS:
+        if PyBytes_GET_SIZE(method) == size and not memcmp(at, PyBytes_AS_STRING(method), size):
+            return method
+    return None
+
+
+def scan_request(bytes data not None):
+    """See :func:`slardar.http1.scan.scan_request`."""
+    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data), place = 0, target, target_end
+    cdef Head head
+    cdef bytes method, block
+    cdef char* out
+    cdef char* end
+    while place < size and KINDS[at[place]] & TOKEN:
+        place += 1
+    if place >= size or at[place] != 32:
+        return None
+    method = method_of(at, place)
+    place += 1
+    if method is None or place >= size or at[place] != 47:  # "/"
+        return None
+    target = place
+    while place < size and KINDS[at[place]] & PATH:
+        place += 1
+    target_end = place
+    # " HTTP/1.1" and CRLF
+    if size - place < 11 or memcmp(at + place, b" HTTP/1.", 8):
+        return None
+    if at[place + 9] != 13 or at[place + 10] != 10:
+        return None
+    if at[place + 8] == 49:
+        head.flags = MINOR
+    elif at[place + 8] == 48:
+        head.flags = 0
+    else:
+        return None
+    if not read_lines(at, size, place + 11, &OF_REQUEST, &head):
+        return None
+    if head.host < 0 and head.flags & MINOR:
+        return None
+    if head.flags & CLOSES and head.connections > 1:
+        # What Connection names, in its order.
+        return None
+    block = PyBytes_FromStringAndSize(NULL, head.passing)
+    out = PyBytes_AS_STRING(block)
+    end = out + head.passing
+    check_full(put_passing(out, end, &head, at), end)
+    return (
+        head.size,
+        method,
+        PyBytes_FromStringAndSize(<const char*>at + target, target_end - target),
+        head.lines,
+        head.flags,
+        b"" if head.host < 0 else PyBytes_FromStringAndSize(
+            <const char*>at + head.host, head.host_end - head.host
+        ),
+        block,
+        0 if head.length == NO_LENGTH else head.length,
+        told_of(&head, at),
+    )
+
+
+def scan_reply(bytes data not None):
+    """See :func:`slardar.http1.scan.scan_reply`."""
+    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data), place = 13
+    cdef Head head
+    cdef bytes block
+    cdef char* out
+    cdef char* end
+    cdef int status
+    # "HTTP/1.1 200 ", and at least the CRLF
+    if size < 15 or memcmp(at, b"HTTP/1.", 7) or at[8] != 32 or at[12] != 32:
+        return None
+    if at[7] == 49:
+        head.flags = MINOR
+    elif at[7] == 48:
+        head.flags = 0
+    else:
+        return None
+    if not (49 <= at[9] <= 57 and 48 <= at[10] <= 57 and 48 <= at[11] <= 57):
+        return None
+    status = (at[9] - 48) * 100 + (at[10] - 48) * 10 + (at[11] - 48)
+    if status == 101:
+        # It must name the new protocol.
+        return None
+    while place < size and KINDS[at[place]] & TEXT:
+        place += 1
+    if size - place < 2 or at[place] != 13 or at[place + 1] != 10:
+        return None
+    if not read_lines(at, size, place + 2, &OF_REPLY, &head):
+        return None
+    block = PyBytes_FromStringAndSize(NULL, place + head.passing)
+    out = PyBytes_AS_STRING(block)
+    end = out + place + head.passing
+    out = put(out, end, b"HTTP/1.1", 8)
+    out = put(out, end, at + 8, place - 8)
+    check_full(put_passing(out, end, &head, at), end)
+    return (head.size, status, head.lines, head.flags, block, head.length, told_of(&head, at))
+
+
+cdef Py_ssize_t line_end_from(
+    const unsigned char* data, Py_ssize_t size, Py_ssize_t at
+) noexcept nogil:
+    """The place of the first CRLF from ``at`` on, or ``size``."""
+    cdef const unsigned char* found
+    while at < size:
+        found = <const unsigned char*>memchr(data + at, 13, size - at)
+        if found == NULL:
+            break
+        at = found - data + 1
+        if at < size and data[at] == 10:
+            return at - 1
+    return size
+
+
+def find_value(bytes block not None, bytes name not None):
+    """See :func:`slardar.http1.scan.find_value`."""
+    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(block)
+    cdef const unsigned char* wanted = <const unsigned char*>PyBytes_AS_STRING(name)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length = PyBytes_GET_SIZE(name)
+    cdef Py_ssize_t place = 0, line, start, end
+    while True:
+        place = line_end_from(at, size, place)
+        # CRLF, the name and the colon
+        if size - place < length + 3:
+            return None
+        line = place = place + 2
+        if at[line + length] != 58:
+            continue
+        start = 0
+        while start < length and LOWER[at[line + start]] == wanted[start]:
+            start += 1
+        if start < length:
+            continue
+        start = line + length + 1
+        end = line_end_from(at, size, start)
+        while start < end and (at[start] == 32 or at[start] == 9):
+            start += 1
+        while end > start and (at[end - 1] == 32 or at[end - 1] == 9):
+            end -= 1
+        return PyBytes_FromStringAndSize(<const char*>at + start, end - start)
+
+
+# Writing.
+
+cdef Py_ssize_t digits_of(unsigned long long number, char* digits) noexcept nogil:
+    """Write a number to the end of the 20 bytes of ``digits``; returns how many it has."""
+    cdef Py_ssize_t count = 0
+    while count < 20:
+        count += 1
+        digits[20 - count] = <char>(48 + number % 10)
+        number //= 10
+        if not number:
+            break
+    return count
+
+
+def write_request(
+    bytes method not None,
+    bytes target not None,
+    bytes authority not None,
+    bytes block not None,
+    bytes hops not None,
+    bytes proto not None,
+    bytes host not None,
+    bytes request_id not None,
+    bytes more not None,
+):
+    """See :func:`slardar.http1.scan.write_request`."""
+    cdef Py_ssize_t size = (
+        PyBytes_GET_SIZE(method) + 1 + PyBytes_GET_SIZE(target) + 17 + PyBytes_GET_SIZE(authority)
+        + PyBytes_GET_SIZE(block) + 19 + PyBytes_GET_SIZE(hops) + 21 + PyBytes_GET_SIZE(proto)
+        + 20 + PyBytes_GET_SIZE(host) + 16 + PyBytes_GET_SIZE(request_id)
+        + PyBytes_GET_SIZE(more) + 4
+    )
+    cdef bytes written = PyBytes_FromStringAndSize(NULL, size)
+    cdef char* at = PyBytes_AS_STRING(written)
+    cdef char* end = at + size
+    at = put_bytes(at, end, method)
+    at = put(at, end, b" ", 1)
+    at = put_bytes(at, end, target)
+    at = put(at, end, b" HTTP/1.1\r\nHost: ", 17)
+    at = put_bytes(at, end, authority)
+    at = put_bytes(at, end, block)
+    at = put(at, end, b"\r\nX-Forwarded-For: ", 19)
+    at = put_bytes(at, end, hops)
+    at = put(at, end, b"\r\nX-Forwarded-Proto: ", 21)
+    at = put_bytes(at, end, proto)
+    at = put(at, end, b"\r\nX-Forwarded-Host: ", 20)
+    at = put_bytes(at, end, host)
+    at = put(at, end, b"\r\nX-Request-Id: ", 16)
+    at = put_bytes(at, end, request_id)
+    at = put_bytes(at, end, more)
+    check_full(put(at, end, b"\r\n\r\n", 4), end)
+    return written
+
+
+def write_reply(bytes block not None, object length, bytes more not None, bytes body not None):
+    """See :func:`slardar.http1.scan.write_reply`."""
+    cdef char digits[20]
+    cdef int overflow = 0
+    cdef long long number = PyLong_AsLongLongAndOverflow(length, &overflow)
+    cdef Py_ssize_t count = 0, size
+    cdef bytes written
+    cdef char* at
+    cdef char* end
+    if overflow > 0:
+        # 2**63 and more.
+        more = b"\r\nContent-Length: %d" % length + more
+        number = NO_LENGTH
+    size = PyBytes_GET_SIZE(block) + PyBytes_GET_SIZE(more) + 4 + PyBytes_GET_SIZE(body)
+    if number >= 0:
+        count = digits_of(number, digits)
+        size += 18 + count
+    elif number == CHUNKED:
+        size += 28
+    written = PyBytes_FromStringAndSize(NULL, size)
+    at = PyBytes_AS_STRING(written)
+    end = at + size
+    at = put_bytes(at, end, block)
+    if number >= 0:
+        at = put(at, end, b"\r\nContent-Length: ", 18)
+        at = put(at, end, digits + 20 - count, count)
+    elif number == CHUNKED:
+        at = put(at, end, b"\r\nTransfer-Encoding: chunked", 28)
+    at = put_bytes(at, end, more)
+    at = put(at, end, b"\r\n\r\n", 4)
+    check_full(put_bytes(at, end, body), end)
+    return written
+
+
+def write_id(bytes prefix not None, unsigned long long number):
+    """See :func:`slardar.http1.scan.write_id`."""
+    cdef char digits[16]
+    cdef int count = 0
+    cdef Py_ssize_t size
+    cdef bytes written
+    cdef char* at
+    cdef char* end
+    while count < 8 or (number and count < 16):
+        count += 1
+        digits[16 - count] = b"0123456789abcdef"[number & 15]
+        number >>= 4
+    size = PyBytes_GET_SIZE(prefix) + count
+    written = PyBytes_FromStringAndSize(NULL, size)
+    at = PyBytes_AS_STRING(written)
+    end = at + size
+    at = put_bytes(at, end, prefix)
+    check_full(put(at, end, digits + 16 - count, count), end)
+    return written
+
+
+fill_tables()
+fill_names(&OF_REQUEST, heads.OF_REQUEST)
+fill_names(&OF_REPLY, heads.OF_REPLY)
