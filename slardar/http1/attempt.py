@@ -422,25 +422,25 @@ class Attempt(ChannelProtocol):
         if self.note is not None and not self.note.first_byte:
             self.note.first_byte = owner.plane.clock.now
         held = self._buffer
-        reply: Reply | None = None
-        if held is None:
-            max_head = owner.plane.max_reply_head
-            reply = read_reply(data, owner.request.raw_method, max_head)
-            end = data.find(b"\r\n\r\n") if reply is None else len(reply.head) - 4
-        else:
+        if held is not None:
             searched = max(0, len(held) - 3)
             held += data
-            end = held.find(b"\r\n\r\n", searched)
-            if end >= 0:
-                data = bytes(held)
-        if end < 0:
-            self._head_goes_on(data)
-            return
-        end += 4
-        if end > owner.plane.max_reply_head:
-            raise BadMessage(502, "the head of the server's reply is too large")
-        if reply is None:
-            reply = parse_reply(data[:end], owner.request.raw_method)
+            if held.find(b"\r\n\r\n", searched) < 0:
+                self._head_goes_on(data)
+                return
+            data = bytes(held)
+        raw_method, max_head = owner.request.raw_method, owner.plane.max_reply_head
+        reply = read_reply(data, raw_method, max_head)
+        if reply is not None:
+            end = len(reply.head)
+        else:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                self._head_goes_on(data)
+                return
+            if end > max_head:
+                raise BadMessage(502, "the head of the server's reply is too large")
+            reply = parse_reply(data[:end], raw_method)
         if reply.status < 200:
             self._interim_arrived(channel, reply, data[end:])
             return
