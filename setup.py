@@ -84,6 +84,7 @@ REQUEST_PATH = (
     "http1/headers",
     "http1/https",
     "http1/heads",
+    "http1/passing",
     "http1/record",
     "http1/reply",
     "http1/request",

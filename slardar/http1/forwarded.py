@@ -93,9 +93,9 @@ def settle(request: Request, trusted: Networks | None) -> None:
     request.forwarded_proto = _scheme(proto)
     request.forwarded_host = _host(host)
     if forwarded is not None:
-        request.lines.append(b"Forwarded: " + forwarded)
+        request.add_header_lines([b"Forwarded: " + forwarded])
     if real_ip is not None:
-        request.lines.append(b"X-Real-IP: " + real_ip)
+        request.add_header_lines([b"X-Real-IP: " + real_ip])
 
 
 def _first_untrusted(value: bytes, trusted: Networks) -> bytes:

@@ -26,11 +26,11 @@ from slardar.http1.heads import (
     UPGRADE,
     BadMessage,
     field,
-    find_header,
     joined,
     judge,
 )
-from slardar.http1.scan import CLOSES, KEEPS, MINOR, find_value, scan_reply
+from slardar.http1.passing import PassingLines
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_reply
 
 __all__ = ["Reply", "ReplyCheck", "parse_reply", "read_reply"]
 
@@ -38,7 +38,7 @@ __all__ = ["Reply", "ReplyCheck", "parse_reply", "read_reply"]
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
-class Reply:
+class Reply(PassingLines):
     """The head of a reply.
 
     ``lines`` holds the status line and the header lines that pass unchanged, without
@@ -46,14 +46,9 @@ class Reply:
     :data:`CHUNKED` or :data:`UNTIL_CLOSE`.  ``declared`` is the Content-Length of the
     head, even if no body follows (a reply to HEAD, a 304).  ``upgrade`` is the value of
     Upgrade, which is not in ``lines``; it has a meaning in a 101 and a 426 only.
-
-    ``lines`` is made of a block (:mod:`slardar.http1.scan`) when somebody asks for it: most
-    replies pass without.
     """
 
     __slots__ = (
-        "_block",
-        "_lines",
         "declared",
         "head",
         "keep_alive",
@@ -65,68 +60,14 @@ class Reply:
     def __init__(
         self, status: int, lines: list[bytes] | None, head: bytes = b"", block: bytes = b""
     ) -> None:
+        super().__init__(lines, block)
         self.status = status
-        #: The lines; ``None`` as long as ``_block`` has them.
-        self._lines: list[bytes] | None = lines
-        self._block: bytes = block
         #: The head as the server sent it, up to and with its empty line.
         self.head = head
         self.length = UNTIL_CLOSE
         self.declared = -1
         self.keep_alive = False
         self.upgrade: bytes | None = None
-
-    @property
-    def lines(self) -> list[bytes]:
-        """The status line and the header lines that pass; whoever gets the list may change it."""
-        lines = self._lines
-        if lines is None:
-            lines = self._lines = self._block.split(b"\r\n")
-        return lines
-
-    def block(self) -> bytes:
-        """The status line and the header lines that pass, as a block."""
-        lines = self._lines
-        return self._block if lines is None else b"\r\n".join(lines)
-
-    def given_lines(self) -> list[bytes] | bytes:
-        """The lines as they are kept: as a list (:meth:`head_lines`) or as a block."""
-        lines = self._lines
-        return self._block if lines is None else lines
-
-    def get_header(self, name: str) -> str | None:
-        """The first value of a header that passes downstream, or ``None``."""
-        lines = self._lines
-        if lines is not None:
-            return find_header(lines, name)
-        value = find_value(self._block, name.lower().encode("latin-1"))
-        return None if value is None else value.decode("latin-1")
-
-    def head_lines(self) -> list[bytes]:
-        """The status line and, from index 1 on, the header lines that pass to the client.
-
-        All are without CRLF.  The caller must not change the list: to have other lines,
-        copy the list, change the copy and call :meth:`replace_head_lines`.
-        """
-        return self.lines
-
-    def replace_head_lines(self, lines: list[bytes] | bytes) -> None:
-        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines` or of
-        :meth:`given_lines`.
-
-        The reply keeps the list.
-        """
-        if isinstance(lines, bytes):
-            self._lines, self._block = None, lines
-        else:
-            self._lines = lines
-
-    def add_header_lines(self, lines: list[bytes]) -> None:
-        """Append header lines, without CRLF."""
-        if self._lines is None:
-            self._block = b"\r\n".join((self._block, *lines))
-        else:
-            self._lines += lines
 
     def client_status(self) -> int:
         """The status that the client gets.

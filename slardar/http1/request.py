@@ -36,11 +36,11 @@ from slardar.http1.heads import (
     UPGRADE,
     BadMessage,
     field,
-    find_header,
     joined,
     judge,
 )
-from slardar.http1.scan import CLOSES, KEEPS, MINOR, find_value, scan_request
+from slardar.http1.passing import PassingLines
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_request
 from slardar.http1.tls import TlsFacts
 from slardar.model.names import usual_ipv6
 from slardar.model.networks import Networks
@@ -104,21 +104,16 @@ class Told:
         self.authority: bytes | None = None
 
 
-class Request:
+class Request(PassingLines):
     """The head of a request, as it will go to the origin.
 
     ``lines`` holds the header lines that pass unchanged, without their CRLF.  Its first
     element is the place of the request line, which the writer has.  The headers of
     ``REQUEST_SPECIAL`` are not in ``lines``; those that matter have attributes.  Those of
     ``OF_TRUSTED`` come into ``lines`` when it is settled that they are believed.
-
-    ``lines`` is made of a block (:mod:`slardar.http1.scan`) when somebody asks for it: most
-    requests pass without.
     """
 
     __slots__ = (
-        "_block",
-        "_lines",
         "address",
         "authority",
         "cluster_key",
@@ -153,6 +148,7 @@ class Request:
         head: bytes = b"",
         block: bytes = b"",
     ) -> None:
+        super().__init__(lines, block)
         #: ``method`` and ``uri`` as bytes: the request target in origin form, or ``*``.
         self.raw_method = raw_method
         self.raw_uri = raw_uri
@@ -161,9 +157,6 @@ class Request:
         self.host = ""
         #: Minor version of HTTP/1.
         self.minor = 1
-        #: The lines; ``None`` as long as ``_block`` has them.
-        self._lines: list[bytes] | None = lines
-        self._block: bytes = block
         #: The head as the client sent it, up to and with its empty line; but for
         #: X-Slardar-Explain, which is for slardar alone.
         self.head = head
@@ -216,16 +209,8 @@ class Request:
     def path(self) -> str:
         return self.raw_uri.partition(b"?")[0].decode("ascii")
 
-    @property
-    def lines(self) -> list[bytes]:
-        """The header lines that pass; whoever gets the list may change it."""
-        lines = self._lines
-        if lines is None:
-            lines = self._lines = self._block.split(b"\r\n")
-        return lines
-
     def block(self) -> bytes:
-        """The header lines that pass, as a block."""
+        """See the base."""
         lines = self._lines
         if lines is None:
             return self._block
@@ -233,44 +218,11 @@ class Request:
         lines[0] = b""
         return b"\r\n".join(lines)
 
-    def given_lines(self) -> list[bytes] | bytes:
-        """The header lines as they are kept: as a list (:meth:`head_lines`) or as a block."""
-        lines = self._lines
-        return self._block if lines is None else lines
-
     def take_tls(self, tls: TlsFacts) -> None:
         """Take what is known of the client's TLS; the server is told of its certificate."""
         self.tls = tls
         if tls.subject:
-            self.lines.append(b"X-Client-Cert-Subject: " + tls.subject)
-
-    def get_header(self, name: str) -> str | None:
-        """The first value of a header that passes to the origin, or ``None``."""
-        lines = self._lines
-        if lines is not None:
-            return find_header(lines, name)
-        value = find_value(self._block, name.lower().encode("latin-1"))
-        return None if value is None else value.decode("latin-1")
-
-    def head_lines(self) -> list[bytes]:
-        """The header lines that pass to the origin, without CRLF, from index 1 on.
-
-        Index 0 is the place of the request line, and empty.  The caller must
-        not change the list: to have other lines, copy the list, change the copy and call
-        :meth:`replace_head_lines`.
-        """
-        return self.lines
-
-    def replace_head_lines(self, lines: list[bytes] | bytes) -> None:
-        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines` or of
-        :meth:`given_lines`.
-
-        The request keeps the list.
-        """
-        if isinstance(lines, bytes):
-            self._lines, self._block = None, lines
-        else:
-            self._lines = lines
+            self.add_header_lines([b"X-Client-Cert-Subject: " + tls.subject])
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri} host={self.host}>"
