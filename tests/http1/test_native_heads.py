@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from slardar.hooks import headers
-from slardar.http1 import client, heads, https, record, reply, request, scan, writer
+from slardar.http1 import client, heads, https, passing, record, reply, request, scan, writer
 from slardar.http1.heads import BadMessage
 from slardar.http1.reply import Reply, read_reply
 from slardar.http1.request import Request, read_request
@@ -41,7 +41,7 @@ TAKEN = {
     "write_id": writer,
 }
 #: What several modules take.
-FINDS = (request, reply, record, headers, https)
+FINDS = (passing, record, headers, https)
 
 
 @pytest.fixture(scope="module")
