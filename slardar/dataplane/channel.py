@@ -508,8 +508,7 @@ class Channel(ChannelBase, Batched):
 
     def gone(self) -> None:
         """See the base.  A channel and its protocol refer to each other: they would be in memory
-        until Python looks for garbage, with TLS 50 KiB of each connection.  A handshake in memory
-        that has been used a moment ago takes two thirds of the time."""
+        until Python looks for garbage, with TLS 50 KiB of each connection."""
         self.protocol = NOBODY
 
 

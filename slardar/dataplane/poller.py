@@ -84,7 +84,7 @@ class Poller:
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._channels: dict[int, Pollable] = {}
-        #: Sockets closed while a batch runs.  New sockets must not get their numbers
+        #: What was removed while a batch runs.  New sockets must not get the old ones' numbers
         #: before the batch is over: its other events would reach a stranger.
         self._closing: list[Pollable] = []
         self._in_batch = False
