@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mypy_extensions import mypyc_attr
 
-from slardar.http1.heads import find_header
 from slardar.http1.scan import find_value
 
 __all__ = ["PassingLines"]
@@ -46,10 +45,7 @@ class PassingLines:
 
     def get_header(self, name: str) -> str | None:
         """The first value of a header that passes, or ``None``."""
-        lines = self._lines
-        if lines is not None:
-            return find_header(lines, name)
-        value = find_value(self._block, name.lower().encode("latin-1"))
+        value = find_value(self.block(), name.lower().encode("latin-1"))
         return None if value is None else value.decode("latin-1")
 
     def head_lines(self) -> list[bytes]:

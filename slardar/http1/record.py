@@ -211,24 +211,9 @@ class RequestRecord:
         return lines
 
     def get_header(self, name: bytes) -> bytes | None:
-        """The first value of a header in :attr:`lines`, or ``None``.
-
-        ``name`` is in lower case and begins with a letter.
-        """
+        """The first value of a header in :attr:`lines`, or ``None``; ``name`` is in lower case."""
         lines = self._lines
-        if isinstance(lines, bytes):
-            return find_value(lines, name)
-        colon = len(name)
-        first = name[0]
-        for line in lines:
-            if (
-                len(line) > colon
-                and line[colon] == 58
-                and line[0] | 32 == first
-                and line[:colon].lower() == name
-            ):
-                return line[colon + 1 :].strip(b" \t")
-        return None
+        return find_value(lines if isinstance(lines, bytes) else b"\r\n".join(lines), name)
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
         """The record of one more attempt."""
