@@ -94,7 +94,8 @@ def test_traffic_follows_docker(tmp_path: Path, start: Start, daemon: DockerDaem
     """A container serves once its health check says so, and no longer when it is paused or
     removed."""
     slardar = running(start, tmp_path, daemon.socket)
-    body = {**BODY, "empty_grace": 0}
+    # A paused container accepts connections and never answers.
+    body = {**BODY, "empty_grace": 0, "read_timeout": 1}
     assert slardar.call("PUT", "/service/web", body)[0] == 200
     assert slardar.get("web")[0] == 502
     first = daemon.serve("one", free_port(), "web")
