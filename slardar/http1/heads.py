@@ -155,7 +155,7 @@ _MEANINGS: Final[dict[bytes, int]] = {
 }
 
 
-#: Frequent headers that :class:`Starts` cannot tell from the names above.  They stand in
+#: Frequent headers that :func:`starts` cannot tell from the names above.  They stand in
 #: the tables so that the first lookup finds them.
 _USUAL = (
     b"content-disposition",
