@@ -305,13 +305,15 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
         raise BadMessage(431, "the request has too many headers")
     if len(target) > max_url:
         raise BadMessage(414, "the request target is too long")
-    for line in lines[1:-1]:
+    begin = 1
+    if lines[1][:6] == b"Host: ":
+        # Nearly every client sends it as the first of its headers.
+        _take(request, HOST_NAME, lines[1][6:].strip(b" \t"))
+        begin = 2
+    for line in lines[begin:-1]:
         row = _STARTS[line[0]]
         if row is None or (len(line) > 2 and not row[line[2]]):
             kept.append(line)
-        elif line[:6] == b"Host: ":
-            # Every request has this line.
-            _take(request, HOST_NAME, line[6:].strip(b" \t"))
         elif len(line) == 22 and line in KEEP_ALIVE:
             # The header that nearly every client sends.  A "close" wins over it, see _settle.
             request.keep_alive = True
