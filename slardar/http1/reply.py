@@ -87,6 +87,8 @@ class Reply(PassingLines):
 
 _REPLY_STARTS: Final = Starts(REPLY_SPECIAL)
 #: Its two tables, which are looked at for every line.
+#: Looked up once: mypyc looks up names of modules that it does not compile at each use.
+_scan: Final = scan_reply
 _REPLY_FIRST: Final[bytes] = _REPLY_STARTS.first
 _REPLY_THIRD: Final[bytes] = _REPLY_STARTS.third
 
@@ -100,7 +102,7 @@ def read_reply(
     returns the same reply for the same head.  ``None`` says nothing of the head, not even that
     it is whole.
     """
-    scanned = scan_reply(data)
+    scanned = _scan(data)
     if scanned is None:
         return None
     size, status, count, flags, block, length, told = scanned

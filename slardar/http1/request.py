@@ -87,6 +87,12 @@ def normal_host(authority: bytes) -> str:
     return name.rstrip(".")
 
 
+#: Looked up once: mypyc looks up names of modules that it does not compile, and what is behind a
+#: decorator, at each use.
+_scan: Final = scan_request
+_normal_host: Final = normal_host
+
+
 class Told:
     """What a request tells of its client, besides the attributes of :class:`Request`."""
 
@@ -243,7 +249,7 @@ def read_request(
     returns the same request for the same head.  ``None`` says nothing of the head, not even
     that it is whole.
     """
-    scanned = scan_request(data)
+    scanned = _scan(data)
     if scanned is None:
         return None
     size, raw_method, target, count, flags, authority, block, length, told = scanned
@@ -263,7 +269,7 @@ def read_request(
     try:
         if authority:
             request.authority = authority
-            request.host = normal_host(authority)
+            request.host = _normal_host(authority)
         if told is not None:
             for meaning, value in told:
                 _take(request, meaning, value)
