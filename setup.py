@@ -105,9 +105,9 @@ REQUEST_PATH = (
 )
 
 
-#: The modules in Cython: they read and write heads.  Python modules of the request path take
-#: their places where they are not built.
-IN_CYTHON = ("http1/native",)
+#: The modules in Cython: they read and write heads, and write lines of access logs.  Python
+#: modules of the request path take their places where they are not built.
+IN_CYTHON = ("http1/native", "observers/native")
 
 
 #: Reasons why the request path is not compiled; empty if it can be.
@@ -292,6 +292,7 @@ setup(
         "slardar": ["py.typed"],
         "slardar.control": ["page/*"],
         "slardar.http1": ["*.pyi"],
+        "slardar.observers": ["*.pyi"],
         "slardar.hooks.lua": ["*.lua"],
         "slardar.hooks.python": ["*.pyi"],
         "slardar.stores": ["schema/*.sql"],

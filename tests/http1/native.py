@@ -1,9 +1,10 @@
-"""The extension that reads and writes heads, built for the tests of a checkout."""
+"""The extensions in Cython, built for the tests of a checkout."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,17 +13,22 @@ from pathlib import Path
 from types import ModuleType
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
+#: Reads and writes heads; writes lines of access logs.
 NAME = "slardar.http1.native"
+LINES = "slardar.observers.native"
 
 
-def build(folder: Path, **environment: str) -> Path:
-    """Build the extension in ``folder``, in some seconds; ``CFLAGS`` and others may be given."""
+def build(folder: Path, name: str = NAME, **environment: str) -> Path:
+    """Build an extension in ``folder``, in some seconds; ``CFLAGS`` and others may be given."""
     source = folder / "source"
-    for file in ("setup.py", "pyproject.toml", "README.md", "slardar/__init__.py"):
+    path = name.replace(".", "/")
+    shared = [file.relative_to(CHECKOUT) for file in CHECKOUT.glob("slardar/*/*.pxd")]
+    for file in ("pyproject.toml", "README.md", "slardar/__init__.py", f"{path}.pyx", *shared):
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / file, source / file)
-    (source / "slardar/http1").mkdir()
-    shutil.copy(CHECKOUT / "slardar/http1/native.pyx", source / "slardar/http1")
+    text = (CHECKOUT / "setup.py").read_text("utf-8")
+    only = f'IN_CYTHON = ("{path.removeprefix("slardar/")}",)'
+    (source / "setup.py").write_text(re.sub(r"IN_CYTHON = \(.*?\)", only, text), "utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "setup.py", "--quiet", "build_ext", "--inplace"],
         cwd=source,
@@ -34,13 +40,13 @@ def build(folder: Path, **environment: str) -> Path:
         env={**os.environ, "SLARDAR_COMPILE": "cython", "SLARDAR_OPT_LEVEL": "1", **environment},
     )
     assert done.returncode == 0, done.stdout
-    return source / f"slardar/http1/native{EXTENSION_SUFFIXES[0]}"
+    return source / f"{path}{EXTENSION_SUFFIXES[0]}"
 
 
-def load(file: Path) -> ModuleType:
+def load(file: Path, name: str = NAME) -> ModuleType:
     """The extension in ``file``.  It does not become a part of the package."""
-    loader = ExtensionFileLoader(NAME, str(file))
-    spec = importlib.util.spec_from_file_location(NAME, file, loader=loader)
+    loader = ExtensionFileLoader(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
