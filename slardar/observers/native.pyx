@@ -70,8 +70,8 @@ cdef extern from "Python.h":
 
 cdef enum:
     # Bytes for lines, and after how many of them the lines are enough.
-    ROOM = 32768
-    ENOUGH = 16384
+    ROOM = 65536
+    ENOUGH = 49152
     # Seconds from which on a time is left to the Python form: with their microseconds they have
     # no more than 15 digits, and so one shortest form.
     LONG = 1000000000

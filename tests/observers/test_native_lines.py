@@ -264,8 +264,7 @@ def test_room(native: ModuleType) -> None:
     assert written > 10
     data = writer.take()
     assert data.count(b"\n") == written
-    # Only that there was no room has kept it from being written.
-    assert len(data) + len(some[3]) < 65536
+    # Only the others have kept it from being written.
     assert writer.write(*some) == 1
 
 
@@ -295,7 +294,7 @@ def test_batch_ends() -> None:
     while not fast.add(record):
         added += 1
     assert len(fast.take().splitlines()) == added
-    assert 10 < added < 100
+    assert 10 < added < 200
     record.error = "é"
     assert [fast.add(record) for _ in range(32)] == [False] * 31 + [True]
 
