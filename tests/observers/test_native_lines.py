@@ -15,7 +15,7 @@ from slardar.http1.record import DecisionNote, RequestRecord
 from slardar.http1.tls import TlsFacts
 from slardar.http1.tracing import TraceContext
 from slardar.observers import lines
-from slardar.observers.lines import JsonLines, NativeJsonLines, lines_for
+from slardar.observers.lines import JsonLines, NativeJsonLines
 from tests.http1.native import LINES, build, load
 from tests.observers.kit import record_of
 
@@ -297,11 +297,6 @@ def test_batch_ends() -> None:
     assert 10 < added < 200
     record.error = "é"
     assert [fast.add(record) for _ in range(32)] == [False] * 31 + [True]
-
-
-def test_json_is_written_in_c() -> None:
-    """Where it can be."""
-    assert type(lines_for("json", "worker-0", 65536)) is NativeJsonLines
 
 
 def test_other_types_are_refused(native: ModuleType) -> None:
