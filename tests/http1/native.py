@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,16 +18,18 @@ LINES = "slardar.observers.native"
 
 
 def build(folder: Path, name: str = NAME, **environment: str) -> Path:
-    """Build an extension in ``folder``, in some seconds; ``CFLAGS`` and others may be given."""
+    """Build the extensions in ``folder``, in some seconds, and return the file of one.
+
+    ``CFLAGS`` and others may be given.
+    """
     source = folder / "source"
-    path = name.replace(".", "/")
-    shared = [file.relative_to(CHECKOUT) for file in CHECKOUT.glob("slardar/*/*.pxd")]
-    for file in ("pyproject.toml", "README.md", "slardar/__init__.py", f"{path}.pyx", *shared):
+    for file in ("setup.py", "pyproject.toml", "README.md", "slardar/__init__.py"):
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / file, source / file)
-    text = (CHECKOUT / "setup.py").read_text("utf-8")
-    only = f'IN_CYTHON = ("{path.removeprefix("slardar/")}",)'
-    (source / "setup.py").write_text(re.sub(r"IN_CYTHON = \(.*?\)", only, text), "utf-8")
+    for file in (CHECKOUT / "slardar").glob("*/*.p[xy][dx]"):
+        copy = source / file.relative_to(CHECKOUT)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(file, copy)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "setup.py", "--quiet", "build_ext", "--inplace"],
         cwd=source,
@@ -40,7 +41,7 @@ def build(folder: Path, name: str = NAME, **environment: str) -> Path:
         env={**os.environ, "SLARDAR_COMPILE": "cython", "SLARDAR_OPT_LEVEL": "1", **environment},
     )
     assert done.returncode == 0, done.stdout
-    return source / f"{path}{EXTENSION_SUFFIXES[0]}"
+    return source / f"{name.replace('.', '/')}{EXTENSION_SUFFIXES[0]}"
 
 
 def load(file: Path, name: str = NAME) -> ModuleType:
