@@ -106,9 +106,9 @@ REQUEST_PATH = (
 )
 
 
-#: The modules in Cython: connected sockets, and reading and writing heads.  Python modules of the
-#: request path take their places where they are not built.
-IN_CYTHON = ("dataplane/native_system", "http1/native")
+#: The modules in Cython: connected sockets, reading and writing heads, and lines of access logs.
+#: Python modules of the request path take their places where they are not built.
+IN_CYTHON = ("dataplane/native_system", "http1/native", "observers/native")
 
 
 #: Reasons why the request path is not compiled; empty if it can be.
@@ -294,6 +294,7 @@ setup(
         "slardar.control": ["page/*"],
         "slardar.dataplane": ["*.pyi"],
         "slardar.http1": ["*.pyi"],
+        "slardar.observers": ["*.pyi"],
         "slardar.hooks.lua": ["*.lua"],
         "slardar.hooks.python": ["*.pyi"],
         "slardar.stores": ["schema/*.sql"],

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "slardar"
 #: The kinds of files of the package.
-SUFFIXES = (".py", ".pyi", ".pyx", ".lua", ".sql", ".css", ".html", ".js", ".svg")
+SUFFIXES = (".py", ".pyi", ".pxd", ".pyx", ".lua", ".sql", ".css", ".html", ".js", ".svg")
 
 
 def listed() -> list[str]:

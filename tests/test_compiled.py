@@ -127,6 +127,8 @@ def test_is_compiled(checkout: Path) -> None:
         "-c",
         "import slardar.http1.exchange, slardar.dataplane.poller, slardar.balancers.wrr as w;"
         "from slardar.http1 import native, scan; assert scan.scan_reply is native.scan_reply;"
+        "from slardar.observers.lines import NativeJsonLines, lines_for;"
+        "assert type(lines_for('json', 'w', 999)) is NativeJsonLines;"
         "print(slardar.http1.exchange.__file__, slardar.dataplane.poller.__file__, w.__file__,"
         " native.__file__)",
         cwd=checkout,

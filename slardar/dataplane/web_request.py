@@ -103,8 +103,7 @@ class WebRequest(Downstream):
             self.refuse(error.status, error.message)
             return
         if self.record is not None:
-            self.record.client = request.address
-            self.record.take(request)
+            self.record.begin(request.address, request, self.record.started, "")
             self.record.bytes_in += self._remaining
             if request.explain is not None:
                 plane.ask_decision(self.record, request.explain)

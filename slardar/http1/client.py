@@ -52,6 +52,9 @@ from slardar.model.networks import Networks, read_address
 
 __all__ = ["ClientConnection"]
 
+#: Looked up once: mypyc looks up names of modules that it does not compile at each use.
+_write_reply: Final = write_reply
+
 _IDLE: Final = 0
 _HEAD: Final = 1
 _BODY: Final = 2
@@ -807,7 +810,7 @@ class ClientConnection(Downstream):
             data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
         is_small = len(data) <= _SMALL
         body = b"" if not is_small else data if isinstance(data, bytes) else bytes(data)
-        head = write_reply(reply.block(), length, more, body)
+        head = _write_reply(reply.block(), length, more, body)
         if self._begun:
             head = head[self._begun :]
             self._begun = 0
@@ -977,7 +980,7 @@ class ClientConnection(Downstream):
         # The name of the handshake is all that is known of the host.
         if tls is not None and host.hsts and needs_hsts(reply.block(), host, tls.name):
             reply.add_header_lines([host.hsts])
-        data = write_reply(reply.block(), len(body), b"\r\nConnection: close", body)
+        data = _write_reply(reply.block(), len(body), b"\r\nConnection: close", body)
         self.channel.write(data)
         if host.observer is not None:
             record = self.record = RequestRecord(self.peer, None, host.clock.now, self.listener_id)

@@ -22,9 +22,10 @@ How memory is kept safe:
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memcmp, memcpy
 
 from slardar.http1 import heads
+from slardar.http1.inline cimport digits_of, find_headers
 
 cdef extern from *:
     """
@@ -438,62 +439,16 @@ def scan_reply(bytes data not None):
     return (head.size, status, head.lines, head.flags, block, head.length, told_of(&head, at))
 
 
-cdef Py_ssize_t line_end_from(
-    const unsigned char* data, Py_ssize_t size, Py_ssize_t at
-) noexcept nogil:
-    """The place of the first CRLF from ``at`` on, or ``size``."""
-    cdef const unsigned char* found
-    while at < size:
-        found = <const unsigned char*>memchr(data + at, 13, size - at)
-        if found == NULL:
-            break
-        at = found - data + 1
-        if at < size and data[at] == 10:
-            return at - 1
-    return size
-
-
 def find_value(bytes block not None, bytes name not None):
     """See :func:`slardar.http1.scan.find_value`."""
-    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(block)
-    cdef const unsigned char* wanted = <const unsigned char*>PyBytes_AS_STRING(name)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length = PyBytes_GET_SIZE(name)
-    cdef Py_ssize_t place = 0, line, start, end
-    while True:
-        place = line_end_from(at, size, place)
-        # CRLF, the name and the colon
-        if size - place < length + 3:
-            return None
-        line = place = place + 2
-        if at[line + length] != 58:
-            continue
-        start = 0
-        while start < length and LOWER[at[line + start]] == wanted[start]:
-            start += 1
-        if start < length:
-            continue
-        start = line + length + 1
-        end = line_end_from(at, size, start)
-        while start < end and (at[start] == 32 or at[start] == 9):
-            start += 1
-        while end > start and (at[end - 1] == 32 or at[end - 1] == 9):
-            end -= 1
-        return PyBytes_FromStringAndSize(<const char*>at + start, end - start)
+    cdef const char* lines = PyBytes_AS_STRING(block)
+    cdef const char* wanted = PyBytes_AS_STRING(name)
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(name), start, end
+    find_headers(lines, PyBytes_GET_SIZE(block), &wanted, &length, 1, &start, &end)
+    return None if start < 0 else PyBytes_FromStringAndSize(lines + start, end - start)
 
 
 # Writing.
-
-cdef Py_ssize_t digits_of(unsigned long long number, char* digits) noexcept nogil:
-    """Write a number to the end of the 20 bytes of ``digits``; returns how many it has."""
-    cdef Py_ssize_t count = 0
-    while count < 20:
-        count += 1
-        digits[20 - count] = <char>(48 + number % 10)
-        number //= 10
-        if not number:
-            break
-    return count
-
 
 def write_request(
     bytes method not None,

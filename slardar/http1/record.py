@@ -146,12 +146,13 @@ class RequestRecord:
         #: The client's address (see ``Request.address``); the peer's for bytes that are no request.
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
-        self.request: Request | None = None
+        self.request: Request | None = request
         #: Of the request as the client sent it: method, target, and the name in its Host.
-        self.method: bytes = b""
-        self.uri: bytes = b""
-        self.host: str = ""
-        self._lines: list[bytes] | bytes = b""
+        self.method: bytes = b"" if request is None else request.raw_method
+        self.uri: bytes = b"" if request is None else request.raw_uri
+        self.host: str = "" if request is None else request.host
+        # No hook has seen it yet: hooks give the request other lines.
+        self._lines: list[bytes] | bytes = b"" if request is None else request.given_lines()
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -159,7 +160,7 @@ class RequestRecord:
         self.started: float = started
         self.ended: float = 0.0
         #: Bytes of the request's head and of its body's content that have arrived.
-        self.bytes_in: int = 0
+        self.bytes_in: int = 0 if request is None else len(request.head)
         #: Bytes of the replies, interim ones included, that were handed to the channel;
         #: within ``slardar.web``, where twisted.web writes the heads, of the body alone.
         self.bytes_out: int = 0
@@ -189,18 +190,6 @@ class RequestRecord:
         self.trace: TraceContext | None = None
         #: An observer keeps the record: it is not used for another request.
         self.kept: bool = False
-        if request is not None:
-            self.take(request)
-
-    def take(self, request: Request) -> None:
-        """The head of the request is known.  No hook has seen it yet."""
-        self.request = request
-        self.method = request.raw_method
-        self.uri = request.raw_uri
-        self.host = request.host
-        # Hooks give the request other ones.
-        self._lines = request.given_lines()
-        self.bytes_in = len(request.head)
 
     @property
     def lines(self) -> list[bytes]:
@@ -210,10 +199,14 @@ class RequestRecord:
             lines = self._lines = lines.split(b"\r\n")
         return lines
 
+    def block(self) -> bytes:
+        """:attr:`lines` as a block (see :mod:`slardar.http1.scan`)."""
+        lines = self._lines
+        return lines if isinstance(lines, bytes) else b"\r\n".join(lines)
+
     def get_header(self, name: bytes) -> bytes | None:
         """The first value of a header in :attr:`lines`, or ``None``; ``name`` is in lower case."""
-        lines = self._lines
-        return find_value(lines if isinstance(lines, bytes) else b"\r\n".join(lines), name)
+        return find_value(self.block(), name)
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
         """The record of one more attempt."""

@@ -86,6 +86,8 @@ class Reply(PassingLines):
 
 
 _STARTS: Final = starts(REPLY_SPECIAL)
+#: Looked up once: mypyc looks up names of modules that it does not compile at each use.
+_scan: Final = scan_reply
 
 
 def read_reply(
@@ -97,7 +99,7 @@ def read_reply(
     returns the same reply for the same head.  ``None`` says nothing of the head, not even that
     it is whole.
     """
-    scanned = scan_reply(data)
+    scanned = _scan(data)
     if scanned is None:
         return None
     size, status, count, flags, block, length, told = scanned

@@ -99,6 +99,10 @@ def _read_host(authority: bytes) -> str:
     return name.rstrip(".")
 
 
+#: Looked up once: mypyc looks up names of modules that it does not compile at each use.
+_scan: Final = scan_request
+
+
 class Told:
     """What a request tells of its client, besides the attributes of :class:`Request`."""
 
@@ -252,7 +256,7 @@ def read_request(
     returns the same request for the same head.  ``None`` says nothing of the head, not even
     that it is whole.
     """
-    scanned = scan_request(data)
+    scanned = _scan(data)
     if scanned is None:
         return None
     size, raw_method, target, count, flags, authority, block, length, told = scanned

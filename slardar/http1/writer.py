@@ -16,6 +16,10 @@ from slardar.http1.scan import write_id, write_request
 
 __all__ = ["RequestIds", "decision_lines", "interim_head", "request_head"]
 
+#: Looked up once: mypyc looks up names of modules that it does not compile at each use.
+_write_id: Final = write_id
+_write_request: Final = write_request
+
 
 class RequestIds:
     """Makes ``X-Request-Id`` values: 16 random digits of the process, then a counter.
@@ -30,7 +34,7 @@ class RequestIds:
     def fresh(self) -> bytes:
         """The next value."""
         self._made += 1
-        return write_id(self._prefix, self._made)
+        return _write_id(self._prefix, self._made)
 
 
 def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
@@ -59,7 +63,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
         more += b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
     if request.takes_trailers:
         more += b"\r\nTE: trailers\r\nConnection: TE"
-    return write_request(
+    return _write_request(
         request.raw_method,
         request.raw_uri,
         authority,

@@ -1,7 +1,7 @@
 """Access logs: a line for every request that has ended, and some for those that take long.
 
-The lines of several requests are encoded at once, which takes half the time.  Writing them is
-the work of threads (:mod:`slardar.observers.outlets`).
+The lines of several requests are handed on at once.  Writing them to where they go is the work
+of threads (:mod:`slardar.observers.outlets`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from slardar.observers.sinks import Sink, sink_for
 
 __all__ = ["AccessLogs", "Log"]
 
-#: Lines that are encoded at once.
-_BATCH: Final = 32
 #: Seconds that a line waits for others at most.
 _TICK: Final = 0.1
 #: Requests under way that are looked at in one turn of the reactor.
@@ -52,8 +50,6 @@ class Log:
         self._share: float = float(settings.sample)
         #: 0: nothing is told of requests under way.
         self.interval: float = float(settings.interval) if lines.has_events else 0.0
-        #: The values of lines that are not made yet.
-        self._pending: list[Any] = []
         #: The tunnels and long requests under way, and when they were told of last;
         #: negative: lots have decided against them.
         self._long: dict[RequestRecord, float] = {}
@@ -69,9 +65,7 @@ class Log:
                 return
         if not self._is_drawn():
             return
-        pending = self._pending
-        pending.append(self._lines.values(record, record.ended))
-        if len(pending) >= _BATCH:
+        if self._lines.add(record):
             self.make_lines()
 
     def goes_on(self, record: RequestRecord, now: float, is_long: bool) -> bool:
@@ -112,10 +106,9 @@ class Log:
 
     def make_lines(self) -> None:
         """Make the lines of requests that have ended."""
-        pending = self._pending
-        if pending:
-            self._pending = []
-            self.outlet.put(self._lines.lines(pending), len(pending))
+        count = self._lines.waiting
+        if count:
+            self.outlet.put(self._lines.take(), count)
 
 
 class AccessLogs(Observer):

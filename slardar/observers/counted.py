@@ -13,7 +13,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from slardar.observers.counts import Counting, ServerCounts, UpstreamCounts
+from slardar.observers.counts import Bucket, Counting, ServerCounts, UpstreamCounts, buckets_of
 
 __all__ = ["Counted", "HookCounted", "Present", "ServerCounted", "UpstreamCounted", "counted_in"]
 
@@ -95,11 +95,12 @@ def counted_in(counting: Counting, size: int) -> Iterator[Counted]:
     """
     upstreams = counting.upstreams
     counting.upstreams = {}
-    if counting.refused or counting.added_seconds or any(counting.added):
+    added = _counts(counting.added)
+    if counting.refused or counting.added_seconds or any(added):
         refused, counting.refused = counting.refused, {}
-        added, counting.added = counting.added, [0] * len(counting.added)
+        counting.added = buckets_of(counting.added_bounds)
         seconds, counting.added_seconds = counting.added_seconds, 0.0
-        yield Counted(refused=refused, added=tuple(added), added_seconds=seconds)
+        yield Counted(refused=refused, added=added, added_seconds=seconds)
     found: list[UpstreamCounted] = []
     room = size
     for name, counts in upstreams.items():
@@ -122,7 +123,7 @@ def counted_in(counting: Counting, size: int) -> Iterator[Counted]:
 def _servers(servers: Iterator[tuple[str, ServerCounts]], size: int) -> tuple[ServerCounted, ...]:
     return tuple(
         ServerCounted(
-            key, _codes(about.good, about.codes), about.failures, buckets=tuple(about.buckets)
+            key, _codes(about.good, about.codes), about.failures, buckets=_counts(about.buckets)
         )
         for key, about in islice(servers, size)
     )
@@ -134,7 +135,7 @@ def _upstream(
     return UpstreamCounted(
         name,
         _codes(counts.good, counts.codes),
-        tuple(counts.buckets),
+        _counts(counts.buckets),
         counts.seconds,
         counts.bytes_in,
         counts.bytes_out,
@@ -142,6 +143,10 @@ def _upstream(
         counts.exhausted,
         servers,
     )
+
+
+def _counts(buckets: list[Bucket]) -> tuple[int, ...]:
+    return tuple([bucket.count for bucket in buckets])
 
 
 def _codes(good: int, others: dict[int, int]) -> dict[int, int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 from typing import Final
 
 from slardar.http1.interfaces import Downstream, Observer, TunnelBase
 from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, HEDGED, STALE, AttemptRecord, RequestRecord
 
-__all__ = ["REASONS", "Counting", "ServerCounts", "UpstreamCounts"]
+__all__ = ["REASONS", "Bucket", "Counting", "ServerCounts", "UpstreamCounts", "buckets_of"]
 
 #: Why a request has reached no upstream, by the status of slardar's answer.
 REASONS: Final = {
@@ -33,6 +34,24 @@ _HOOK: Final = "hook"
 _LARGE: Final = 1 << 20
 
 
+class Bucket:
+    """What took no longer than ``bound`` seconds, and longer than the bound before.
+
+    An object for each: a number in it is counted up without an object for the sum.
+    """
+
+    __slots__ = ("bound", "count")
+
+    def __init__(self, bound: float) -> None:
+        self.bound: float = bound
+        self.count: int = 0
+
+
+def buckets_of(bounds: list[float]) -> list[Bucket]:
+    """Empty buckets with these bounds, which ascend, and one for what takes longer."""
+    return [Bucket(bound) for bound in [*bounds, inf]]
+
+
 class ServerCounts:
     """The attempts on one server: ``good`` with the status 200, by far the most common one,
     ``codes`` with others (0: no reply), and ``failures`` by their kinds.
@@ -46,15 +65,14 @@ class ServerCounts:
         self.good: int = 0
         self.codes: dict[int, int] = {}
         self.failures: dict[str, int] = {}
-        self.buckets: list[int] = []
+        self.buckets: list[Bucket] = []
 
 
 class UpstreamCounts:
     """The requests of one upstream.
 
-    ``good`` and ``codes`` are as in :class:`ServerCounts`, of what clients got.  ``buckets``
-    has for each bound the requests that took no longer, and longer than the bound before;
-    the last one has those that took longer than every bound.
+    ``good`` and ``codes`` are as in :class:`ServerCounts`, of what clients got; ``buckets`` has
+    the times of requests.
     """
 
     __slots__ = (
@@ -69,10 +87,10 @@ class UpstreamCounts:
         "servers",
     )
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, bounds: list[float]) -> None:
         self.good: int = 0
         self.codes: dict[int, int] = {}
-        self.buckets: list[int] = [0] * size
+        self.buckets: list[Bucket] = buckets_of(bounds)
         #: The seconds of all requests in ``buckets`` together.
         self.seconds: float = 0.0
         self.bytes_in: int = 0
@@ -108,7 +126,7 @@ class Counting(Observer):
         self.upstreams: dict[str, UpstreamCounts] = {}
         #: Requests that reached no upstream, by the reason.
         self.refused: dict[str, int] = {}
-        self.added: list[int] = [0] * (len(added_bounds) + 1)
+        self.added: list[Bucket] = buckets_of(self.added_bounds)
         self.added_seconds: float = 0.0
         #: Until when each server is timed, too, in the seconds of records.  That makes a request
         #: dearer, so somebody has to ask for it again and again.
@@ -146,12 +164,12 @@ class Counting(Observer):
             return
         seconds = record.ended - record.started
         counts.seconds += seconds
-        counts.buckets[_bucket(self.bounds, seconds)] += 1
+        _count_time(counts.buckets, seconds)
         seconds -= held
         if seconds < 0.0:
             seconds = 0.0
         self.added_seconds += seconds
-        self.added[_bucket(self.added_bounds, seconds)] += 1
+        _count_time(self.added, seconds)
         if record.ended < self.timed_until:
             if record.tries == 1:
                 self._time(counts, record.first, held)
@@ -165,11 +183,11 @@ class Counting(Observer):
         if attempt.status:
             server = counts.servers[attempt.server]
             if not server.buckets:
-                server.buckets = [0] * (len(self.bounds) + 1)
-            server.buckets[_bucket(self.bounds, seconds)] += 1
+                server.buckets = buckets_of(self.bounds)
+            _count_time(server.buckets, seconds)
 
     def _new(self, name: str) -> UpstreamCounts:
-        counts = self.upstreams[name] = UpstreamCounts(len(self.bounds) + 1)
+        counts = self.upstreams[name] = UpstreamCounts(self.bounds)
         return counts
 
     def look(
@@ -241,10 +259,8 @@ def _count_attempt(counts: UpstreamCounts, attempt: AttemptRecord) -> None:
         server.failures[failure] = server.failures.get(failure, 0) + 1
 
 
-def _bucket(bounds: list[float], seconds: float) -> int:
-    index = 0
-    for bound in bounds:
-        if seconds <= bound:
-            return index
-        index += 1
-    return index
+def _count_time(buckets: list[Bucket], seconds: float) -> None:
+    for bucket in buckets:
+        if seconds <= bucket.bound:
+            bucket.count += 1
+            return

@@ -8,15 +8,27 @@ both.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from time import gmtime, localtime, strftime, time
 from typing import Any, Final
 
 import msgspec
 
 from slardar.http1.record import HEDGED, AttemptRecord, RequestRecord
+from slardar.http1.request import Request
 from slardar.model.access_log import COMBINED, FIELDS, template_parts
 
-__all__ = ["BEGIN", "END", "PROGRESS", "JsonLines", "Lines", "TextLines", "lines_for", "safe_json"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "PROGRESS",
+    "JsonLines",
+    "Lines",
+    "NativeJsonLines",
+    "TextLines",
+    "lines_for",
+    "safe_json",
+]
 
 #: What a line about a tunnel or a long request is about.
 BEGIN: Final = "begin"
@@ -42,6 +54,20 @@ _RISKY_IN_TEXT: Final = re.compile(r"[^ !#-\[\]-~]")
 #: Characters of a value in a line that would be too long: the first number with which it
 #: is not.
 _CUTS: Final = (4096, 1024, 256, 64, 16)
+#: Lines that are encoded at once.
+_BATCH: Final = 32
+
+
+def _native() -> Any:
+    """The class that writes lines in C; ``None`` where it was not built."""
+    try:
+        from slardar.observers import native
+    except ImportError:
+        return None
+    return native.LineWriter
+
+
+_LineWriter: Final[Any] = _native()
 
 
 class Lines:
@@ -56,8 +82,27 @@ class Lines:
         self._max_line: int = max_line
         self._second: int = -1
         self._date: str = ""
+        #: The values of lines that are not made yet.
+        self._pending: list[Any] = []
+        #: The lines that :meth:`take` takes.
+        self.waiting: int = 0
         #: Whether a line can say that it is about an event.
         self.has_events: bool = True
+
+    def add(self, record: RequestRecord) -> bool:
+        """Add the line of a request that has ended; True if it is time to :meth:`take` lines.
+
+        Nothing of the record is needed any more.
+        """
+        self._pending.append(self.values(record, record.ended))
+        self.waiting += 1
+        return self.waiting >= _BATCH
+
+    def take(self) -> bytes:
+        """The lines that were added since the call before, each with its line end."""
+        pending, self._pending = self._pending, []
+        self.waiting = 0
+        return self.lines(pending)
 
     def lines(self, values: list[Any]) -> bytes:
         """The lines that have these :meth:`values`, each with its line end."""
@@ -99,35 +144,11 @@ class Lines:
 
         ``now`` is in monotonic seconds.  Nothing of the record is needed any more.
         """
-        request = record.request
-        server: str | None = None
-        connect: float | None = None
-        first_byte: float | None = None
-        tries = record.tries
-        if tries:
-            attempt = record.first if tries == 1 else _last_attempt(record.attempts)
-            server = attempt.server
-            if attempt.connected:
-                connect = _seconds(attempt.connected - attempt.started)
-            if attempt.first_byte:
-                first_byte = _seconds(attempt.first_byte - record.started)
-        protocol: str | None = None
-        request_id: str | None = None
-        tls: str | None = None
-        if request is not None:
-            if request.tls is not None:
-                tls = request.tls.version
-            protocol = "HTTP/1.1" if request.minor else "HTTP/1.0"
-            if request.request_id is not None:
-                request_id = _text(request.request_id)
+        server, connect, first_byte = _last_try(record)
+        protocol, request_id, tls = _asked(record.request)
         user_agent = record.get_header(b"user-agent")
         referer = record.get_header(b"referer")
         trace = record.trace
-        trace_id: str | None = None
-        span_id: str | None = None
-        if trace is not None:
-            trace_id = trace.trace_id.decode("ascii")
-            span_id = trace.span_id.decode("ascii")
         return _Line(
             self._time(time()),
             _text(record.client),
@@ -141,12 +162,12 @@ class Lines:
             _seconds(now - record.started),
             record.upstream or None,
             server,
-            tries,
-            connect,
-            first_byte,
-            request_id,
-            trace_id,
-            span_id,
+            record.tries,
+            None if connect is None else _seconds(connect),
+            None if first_byte is None else _seconds(first_byte),
+            None if request_id is None else _text(request_id),
+            None if trace is None else trace.trace_id.decode("ascii"),
+            None if trace is None else trace.span_id.decode("ascii"),
             None if record.decision is None else record.decision.id,
             record.hook or None,
             record.error or None,
@@ -175,6 +196,77 @@ class JsonLines(Lines):
                 _clean(one)
             data = _json.encode_lines(values)
         return safe_json(data)
+
+
+class NativeJsonLines(JsonLines):
+    """The same lines, nearly all of which are written in C (:mod:`slardar.observers.native`).
+
+    Those that it leaves are made as by :class:`JsonLines`, and all stay in their order: either
+    there are written lines, or values of lines that are not made yet, behind what is set aside.
+    """
+
+    def __init__(self, worker: str, max_line: int) -> None:
+        super().__init__(worker, max_line)
+        writer: Any = _LineWriter(max_line, worker)
+        self._write: Callable[..., int] = writer.write
+        self._take_written: Callable[[], bytes] = writer.take
+        #: There are written lines.
+        self._has_written: bool = False
+        #: Lines from before.
+        self._aside: list[bytes] = []
+
+    def add(self, record: RequestRecord) -> bool:
+        server, connect, first_byte = _last_try(record)
+        protocol, request_id, tls = _asked(record.request)
+        trace = record.trace
+        written = self._write(
+            record.client,
+            record.method,
+            record.host,
+            record.uri,
+            protocol,
+            record.status,
+            record.bytes_in,
+            record.bytes_out,
+            record.ended - record.started,
+            record.upstream,
+            server,
+            record.tries,
+            connect,
+            first_byte,
+            request_id,
+            None if trace is None else trace.trace_id,
+            None if trace is None else trace.span_id,
+            None if record.decision is None else record.decision.id,
+            record.hook,
+            record.error,
+            record.block(),
+            tls,
+        )
+        if not written:
+            self._set_aside()
+            return super().add(record)
+        if not self._has_written:
+            if self._pending:
+                # They came before.
+                self._aside.append(self.lines(self._pending))
+                self._pending = []
+            self._has_written = True
+        self.waiting += 1
+        return written > 1
+
+    def take(self) -> bytes:
+        self._set_aside()
+        if self._pending:
+            self._aside.append(super().take())
+        aside, self._aside = self._aside, []
+        self.waiting = 0
+        return aside[0] if len(aside) == 1 else b"".join(aside)
+
+    def _set_aside(self) -> None:
+        if self._has_written:
+            self._has_written = False
+            self._aside.append(self._take_written())
 
 
 class TextLines(Lines):
@@ -232,7 +324,7 @@ def safe_json(data: bytes) -> bytes:
 def lines_for(format_: str, worker: str, max_line: int) -> Lines:
     """What makes lines of the format of an access log."""
     if format_ == "json":
-        return JsonLines(worker, max_line)
+        return (JsonLines if _LineWriter is None else NativeJsonLines)(worker, max_line)
     if format_ == COMBINED:
         return CombinedLines(worker, max_line)
     return TextLines(worker, max_line, format_)
@@ -244,6 +336,30 @@ def _last_attempt(attempts: list[AttemptRecord]) -> AttemptRecord:
         if attempts[index].failure != HEDGED:
             return attempts[index]
     return attempts[len(attempts) - 1]
+
+
+def _last_try(record: RequestRecord) -> tuple[str | None, float | None, float | None]:
+    """The server, the seconds for a new connection, and those until the first byte."""
+    tries = record.tries
+    if not tries:
+        return None, None, None
+    attempt = record.first if tries == 1 else _last_attempt(record.attempts)
+    return (
+        attempt.server,
+        attempt.connected - attempt.started if attempt.connected else None,
+        attempt.first_byte - record.started if attempt.first_byte else None,
+    )
+
+
+def _asked(request: Request | None) -> tuple[str | None, bytes | None, str | None]:
+    """The protocol, the request's id, and the version of TLS."""
+    if request is None:
+        return None, None, None
+    return (
+        "HTTP/1.1" if request.minor else "HTTP/1.0",
+        request.request_id,
+        None if request.tls is None else request.tls.version,
+    )
 
 
 def _seconds(seconds: float) -> float:

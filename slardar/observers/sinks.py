@@ -32,6 +32,9 @@ __all__ = [
 
 #: Bytes of one write, and of a line, at most.
 MAX_WRITE = 65536
+#: Bytes of one write to a file, at most.  After each write the thread waits for the interpreter,
+#: which the requests have.
+_MAX_FILE_WRITE = 524288
 #: Bytes that a pipe takes as a whole or not at all, on Linux (PIPE_BUF): lines of several
 #: processes do not mix.
 _ATOMIC = 4096
@@ -163,7 +166,10 @@ class FileSink(Sink):
         return fd
 
     def _look(self, about: os.stat_result) -> None:
-        self.most = self.max_line = MAX_WRITE if stat.S_ISREG(about.st_mode) else _ATOMIC
+        if stat.S_ISREG(about.st_mode):
+            self.most, self.max_line = _MAX_FILE_WRITE, MAX_WRITE
+        else:
+            self.most = self.max_line = _ATOMIC
 
     def _has_moved(self) -> bool:
         if self._fd is None:

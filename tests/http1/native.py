@@ -1,4 +1,4 @@
-"""The extension that reads and writes heads, built for the tests of a checkout."""
+"""The extensions in Cython, built for the tests of a checkout."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from pathlib import Path
 from types import ModuleType
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
+#: Reads and writes heads; writes lines of access logs.
 NAME = "slardar.http1.native"
+LINES = "slardar.observers.native"
 
 
-def build(folder: Path, **environment: str) -> Path:
-    """Build the extension in ``folder``, in some seconds; ``CFLAGS`` and others may be given."""
+def build(folder: Path, name: str = NAME, **environment: str) -> Path:
+    """Build the extensions in ``folder``, in some seconds, and return the file of one.
+
+    ``CFLAGS`` and others may be given.
+    """
     source = folder / "source"
     for file in ("setup.py", "pyproject.toml", "README.md", "slardar/__init__.py"):
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / file, source / file)
-    for file in (CHECKOUT / "slardar").glob("*/*.pyx"):
+    for file in (CHECKOUT / "slardar").glob("*/*.p[xy][dx]"):
         copy = source / file.relative_to(CHECKOUT)
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(file, copy)
@@ -36,13 +41,13 @@ def build(folder: Path, **environment: str) -> Path:
         env={**os.environ, "SLARDAR_COMPILE": "cython", "SLARDAR_OPT_LEVEL": "1", **environment},
     )
     assert done.returncode == 0, done.stdout
-    return source / f"slardar/http1/native{EXTENSION_SUFFIXES[0]}"
+    return source / f"{name.replace('.', '/')}{EXTENSION_SUFFIXES[0]}"
 
 
-def load(file: Path) -> ModuleType:
+def load(file: Path, name: str = NAME) -> ModuleType:
     """The extension in ``file``.  It does not become a part of the package."""
-    loader = ExtensionFileLoader(NAME, str(file))
-    spec = importlib.util.spec_from_file_location(NAME, file, loader=loader)
+    loader = ExtensionFileLoader(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)

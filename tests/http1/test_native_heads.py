@@ -32,13 +32,13 @@ pytestmark = pytest.mark.real
 for tests in (test_heads, test_writer):
     globals().update({name: test for name, test in vars(tests).items() if name[:5] == "test_"})
 
-#: What each module takes from slardar.http1.scan.
+#: What each module takes from slardar.http1.scan, and under which name.
 TAKEN = {
-    "scan_request": request,
-    "scan_reply": reply,
-    "write_request": writer,
-    "write_reply": client,
-    "write_id": writer,
+    "scan_request": (request, "_scan"),
+    "scan_reply": (reply, "_scan"),
+    "write_request": (writer, "_write_request"),
+    "write_reply": (client, "_write_reply"),
+    "write_id": (writer, "_write_id"),
 }
 #: What several modules take.
 FINDS = (passing, record, headers, https)
@@ -55,9 +55,9 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 @pytest.fixture(autouse=True)
 def natively(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package reads and writes with the extension, and each head is read in both forms."""
-    for name, module in TAKEN.items():
-        if getattr(module, name) is not getattr(native, name):
-            monkeypatch.setattr(module, name, getattr(native, name))
+    for name, (module, own_name) in TAKEN.items():
+        if getattr(module, own_name) is not getattr(native, name):
+            monkeypatch.setattr(module, own_name, getattr(native, name))
     for module in FINDS:
         if module.find_value is not native.find_value:  # type: ignore[attr-defined]
             monkeypatch.setattr(module, "find_value", native.find_value)

@@ -53,6 +53,17 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_file_takes_many_lines_at_once(tmp_path: Path) -> None:
+    """More than a line may have: after each write the thread waits for the requests."""
+    sink = FileSink(str(tmp_path / "a.log"))
+    data = LINES * (500_000 // len(LINES))
+    assert sink.write(LINES) == len(LINES)
+    assert len(data) < sink.most
+    assert sink.write(data) == len(data)
+    assert sink.max_line == 65536
+    sink.close()
+
+
 def test_path_is_that_of_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later change of the folder does not move the log."""
     monkeypatch.chdir(tmp_path)
