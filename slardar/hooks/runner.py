@@ -326,7 +326,6 @@ class Runner(HooksBase):
         if shaded is not None or (script is not None and script.on_replies):
             # All scripts that see the reply share one context.
             hooked.context = seen.context
-            seen.detach()
             hooked.scripts.append((versions, loaded, seen, shaded))
             hooked.sees_reply = True
         else:
@@ -387,7 +386,6 @@ class Runner(HooksBase):
             return None
         if not script.on_replies:
             return None
-        staged.detach()
         return what, loaded, staged, differs
 
     def _compare_reply(

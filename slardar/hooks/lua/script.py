@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from slardar.hooks.headers import Headers
+from slardar.hooks.headers import Headers, has_room
 from slardar.hooks.lua.crossing import said
 from slardar.hooks.lua.outcome import ADDED, Outcome, by_name
 from slardar.hooks.lua.runtime import PENDING_BYTES, PENDING_LINES, Runtime
@@ -15,7 +15,7 @@ from slardar.hooks.script import HookFailure, Script
 __all__ = ["NOBODY", "Account", "Call", "LuaScript"]
 
 #: The request while no script runs.
-_NO_REQUEST: Final = HookRequest(b"GET", b"/", [b""])
+_NO_REQUEST: Final = HookRequest(b"GET", b"/", b"")
 
 
 class Account:
@@ -95,7 +95,7 @@ class LuaScript(Script):
         call.begin(request)
         # Most calls pass no argument, since passing one to Lua takes time.
         arguments: tuple[Any, ...] = ()
-        if self._sets and not request.headers.has_room(PENDING_LINES, PENDING_BYTES):
+        if self._sets and not has_room(request.block, PENDING_LINES, PENDING_BYTES):
             arguments = (request.method, True)
         elif request.raw_method != b"GET":
             arguments = (request.method,)
@@ -105,7 +105,7 @@ class LuaScript(Script):
             raise self._engine.failure(account, answer)
         # Set the headers that waited for the end of the call.
         if answer is not None:
-            request.headers.put(answer[0], answer[1])
+            request.put(answer[0], answer[1])
             if len(answer) == 3:
                 request.headers.put_each(answer[2])
         outcome = call.outcome
