@@ -44,6 +44,9 @@ __all__ = [
     "Query",
 ]
 
+#: Bound here, so that the compiled code does not look it up each time.
+_put_lines: Final = put_lines
+
 #: The states of a request's body.  The body is here (or the request has none); it has more
 #: bytes than ``hooks.body``, so hooks cannot see it; or nobody has waited for it.
 _BODY_IS_HERE: Final = 0
@@ -411,7 +414,7 @@ class HookRequest:
         """See :meth:`slardar.hooks.headers.Headers.put_lines`."""
         if self._headers is None:
             # Most calls of Lua need nothing else of the headers, and so not the object.
-            block = put_lines(self._block, name, made, MAX_LINES, MAX_SIZE)
+            block = _put_lines(self._block, name, made, MAX_LINES, MAX_SIZE)
             if block is not None:
                 self._block = block
                 self._edited = True

@@ -44,7 +44,6 @@ TAKEN = {
 }
 #: What several modules take.
 FINDS = (passing, record, headers, https)
-PUTS = (headers, objects)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +63,9 @@ def natively(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in FINDS:
         if module.find_value is not native.find_value:  # type: ignore[attr-defined]
             monkeypatch.setattr(module, "find_value", native.find_value)
-    for module in PUTS:
-        if module.put_lines is not native.put_lines:  # type: ignore[attr-defined]
-            monkeypatch.setattr(module, "put_lines", native.put_lines)
+    if headers.put_lines is not native.put_lines:
+        monkeypatch.setattr(headers, "put_lines", native.put_lines)
+        monkeypatch.setattr(objects, "_put_lines", native.put_lines)
     for tests in (test_heads, test_writer):
         monkeypatch.setattr(tests, "parse_request", both_requests)
         monkeypatch.setattr(tests, "parse_reply", both_replies)
