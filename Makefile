@@ -80,9 +80,9 @@ bench-stores: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/consul ## measure a store
 bench-balance: $(STAMPS)/test $(STAMPS)/compiled ## measure and simulate balancers
 	$(BIN)/python -m benchmarks.balance $(ARGS)
 
-fuzz: $(STAMPS)/test $(STAMPS)/compiler ## in minutes: a million changed heads in Python and in C, and heads under sanitizers
+fuzz: $(STAMPS)/test $(STAMPS)/compiler ## in minutes: a million changed heads in Python and in C, and what is in C under sanitizers
 	SLARDAR_HEADS=1000000 $(BIN)/python -m pytest -q tests/http1/test_native_heads.py $(ARGS)
-	scripts/sanitize_heads $(BIN)/python
+	scripts/sanitize_native $(BIN)/python
 
 soak: $(STAMPS)/test $(STAMPS)/soak-packages ## change and break it under load; fails if a request does
 	$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -51,6 +51,7 @@ REQUEST_PATH = (
     "dataplane/poller",
     "dataplane/pool",
     "dataplane/probe_channel",
+    "dataplane/proxy",
     "dataplane/sealed_channel",
     "dataplane/selection",
     "dataplane/server_channel",
@@ -105,9 +106,9 @@ REQUEST_PATH = (
 )
 
 
-#: The modules in Cython: they read and write heads.  Python modules of the request path take
-#: their places where they are not built.
-IN_CYTHON = ("http1/native",)
+#: The modules in Cython: connected sockets, and reading and writing heads.  Python modules of the
+#: request path take their places where they are not built.
+IN_CYTHON = ("dataplane/native_system", "http1/native")
 
 
 #: Reasons why the request path is not compiled; empty if it can be.
@@ -291,6 +292,7 @@ setup(
     package_data={
         "slardar": ["py.typed"],
         "slardar.control": ["page/*"],
+        "slardar.dataplane": ["*.pyi"],
         "slardar.http1": ["*.pyi"],
         "slardar.hooks.lua": ["*.lua"],
         "slardar.hooks.python": ["*.pyi"],

@@ -311,6 +311,16 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     #: What replies over TLS tell browsers, for names that have a certificate.
     hsts: Hsts | None = None
 
+    @property
+    def redirects(self) -> bool:
+        """Whether requests without TLS are sent to https."""
+        return self.redirect is not False
+
+    @property
+    def https_port(self) -> int:
+        """The port that they are sent to; 0: that of a listener with TLS."""
+        return 0 if isinstance(self.redirect, bool) else self.redirect
+
 
 Workers = Annotated[
     Annotated[int, Meta(ge=0, le=256)] | Literal["auto"],

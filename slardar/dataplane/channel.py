@@ -16,9 +16,7 @@ import errno
 import os
 import socket
 import struct
-from fcntl import ioctl
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from termios import TIOCOUTQ
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -26,6 +24,7 @@ from mypy_extensions import mypyc_attr
 from slardar.dataplane.pollable import Batched
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
+from slardar.dataplane.system import Socket, end_side
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, Step
 from slardar.http1.proxy_header import Ends
 
@@ -55,8 +54,6 @@ LOW_MARK: Final = 16384
 
 #: The value of SO_LINGER with which closing a socket resets the connection.
 _RESET: Final = struct.pack("ii", 1, 0)
-#: TIOCOUTQ's answer where the peer has acknowledged everything.
-_ACKNOWLEDGED: Final = struct.pack("i", 0)
 _BROKEN: Final = EPOLLERR | EPOLLHUP
 
 
@@ -83,7 +80,7 @@ class Channel(ChannelBase, Batched):
     def __init__(
         self,
         poller: Poller,
-        sock: socket.socket,
+        sock: Socket,
         protocol: ChannelProtocol,
         connecting: bool = False,
     ) -> None:
@@ -301,20 +298,7 @@ class Channel(ChannelBase, Batched):
         """
         if self._leaving and self.at_end:
             return True  # nothing more can come
-        settled = self._leaving and ioctl(self.fd, TIOCOUTQ, _ACKNOWLEDGED) == _ACKNOWLEDGED
-        # Before the look for bytes: a peer that sends some after the look knows of our end.
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the peer has ended or reset the connection, which an event will tell
-        if not settled:
-            return False
-        try:
-            return not self.sock.recv(1, _PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return True  # the connection is broken: nothing can be saved
+        return end_side(self.sock, self._leaving)
 
     # Reading.
 
@@ -521,7 +505,7 @@ class _Nobody(ChannelProtocol):
 NOBODY: Final[ChannelProtocol] = _Nobody()
 
 
-def ends_of(sock: socket.socket) -> Ends:
+def ends_of(sock: Socket) -> Ends:
     """The two ends of a connection, as the kernel knows them."""
     if sock.family == socket.AF_UNIX:
         return Ends()
@@ -532,7 +516,7 @@ def ends_of(sock: socket.socket) -> Ends:
     return Ends(client[0], client[1], local[0], local[1])
 
 
-def reset_when_closed(sock: socket.socket) -> None:
+def reset_when_closed(sock: Socket) -> None:
     """Let closing the socket reset its connection."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

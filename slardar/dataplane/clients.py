@@ -18,6 +18,7 @@ from slardar.dataplane.listener import Listener
 from slardar.dataplane.listener_kinds import Connection, ListenerKind, find_kind
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
+from slardar.dataplane.system import Socket
 from slardar.http1.interfaces import ChannelProtocol, PlaneBase, TunnelBase
 from slardar.http1.proxy_header import Ends
 from slardar.http1.record import RequestRecord
@@ -135,13 +136,13 @@ class Clients:
     # Connections.
 
     def accepted(
-        self, kind: ListenerKind, listener: ListenerSpec, sock: socket.socket, address: bytes
+        self, kind: ListenerKind, listener: ListenerSpec, sock: Socket, address: bytes
     ) -> None:
         """Serve a client that a listener has accepted; ``address`` is without port."""
         self._connected(kind.serve(self._plane, self._poller, sock, address, listener))
 
     def accepted_behind(
-        self, kind: ListenerKind, listener: ListenerSpec, sock: socket.socket, address: bytes
+        self, kind: ListenerKind, listener: ListenerSpec, sock: Socket, address: bytes
     ) -> None:
         """Serve a client of a proxy, whose connection a listener has accepted, once the proxy
         has told the client's address.
@@ -164,7 +165,7 @@ class Clients:
             self._look_whether_full()
 
     def _greeted(
-        self, kind: ListenerKind, greeting: Greeting, sock: socket.socket, ends: Ends | None
+        self, kind: ListenerKind, greeting: Greeting, sock: Socket, ends: Ends | None
     ) -> None:
         """A proxy has told whose connection it is: the client's, or its own."""
         self.connected.discard(greeting)

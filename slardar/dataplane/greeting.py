@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.system import Socket
 from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Downstream, PlaneBase
 from slardar.http1.proxy_header import MAX_HEADER, BadHeader, Ends, HeaderReader
 from slardar.model.listener import ListenerSpec
@@ -20,7 +21,7 @@ from slardar.model.listener import ListenerSpec
 __all__ = ["Greeted", "Greeting"]
 
 #: Is called with a greeting whose header has come, the socket, and what the header tells.
-Greeted: TypeAlias = Callable[["Greeting", socket.socket, Ends | None], None]
+Greeted: TypeAlias = Callable[["Greeting", Socket, Ends | None], None]
 
 
 class Greeting(Downstream):
@@ -50,7 +51,7 @@ class Greeting(Downstream):
     def __repr__(self) -> str:
         return f"<Greeting {self.address!r} {self._reader.size}>"
 
-    def begin(self, poller: Poller, sock: socket.socket) -> None:
+    def begin(self, poller: Poller, sock: Socket) -> None:
         """Wait for the header on ``sock``, which was accepted."""
         self.attach(_HeaderChannel(poller, sock, self, self._reader))
 
@@ -80,7 +81,7 @@ class Greeting(Downstream):
             self.channel.close()
             self._plane.closed(self)
 
-    def told(self, sock: socket.socket) -> None:
+    def told(self, sock: Socket) -> None:
         """From the channel: the header is complete, and ``sock`` is nobody's any more."""
         self._greeted(self, sock, self._reader.ends)
 
@@ -113,7 +114,7 @@ class _HeaderChannel(Channel):
     __slots__ = ("_greeting", "_reader")
 
     def __init__(
-        self, poller: Poller, sock: socket.socket, greeting: Greeting, reader: HeaderReader
+        self, poller: Poller, sock: Socket, greeting: Greeting, reader: HeaderReader
     ) -> None:
         protocol: ChannelProtocol = greeting
         super().__init__(poller, sock, protocol)

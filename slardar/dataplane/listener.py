@@ -6,14 +6,13 @@ import errno
 import socket
 from collections.abc import Callable
 from select import EPOLLEXCLUSIVE, EPOLLIN
-from typing import Any
 
 from mypy_extensions import mypyc_attr
 from twisted.logger import Logger
 
 from slardar.dataplane.pollable import Pollable
 from slardar.dataplane.poller import Poller
-from slardar.model.networks import UNIX, peer_address
+from slardar.dataplane.system import Socket, accept
 
 __all__ = ["Listener"]
 
@@ -61,12 +60,12 @@ class Listener(Pollable):
         self,
         poller: Poller,
         sock: socket.socket,
-        accepted: Callable[[socket.socket, bytes], None],
+        accepted: Callable[[Socket, bytes], None],
         exclusive: bool = False,
         exhausted: Callable[[], None] | None = None,
     ) -> None:
         self._poller = poller
-        self.sock = sock
+        self.sock = self._listening = sock
         self.fd = sock.fileno()
         #: Monotonic seconds at which a rest ends; 0 while there is none.
         self.deadline = 0.0
@@ -75,13 +74,8 @@ class Listener(Pollable):
         self._paused = False
         self._events = self._wanted = EPOLLIN | EPOLLEXCLUSIVE if exclusive else EPOLLIN
         self._complained = 0.0
-        #: ``socket.accept`` is this call, and a look at each of these: 3 µs more for each client,
-        #: as a look makes a member of an enumeration.
-        self._take: Callable[[], tuple[int, Any]] | None = getattr(sock, "_accept", None)
-        self._family, self._kind, self._proto = sock.family, sock.type, sock.proto
-        self._tcp = self._family in (socket.AF_INET, socket.AF_INET6)
         sock.setblocking(False)
-        if self._tcp:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
             # Accepted sockets inherit it on Linux: one call instead of one each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         poller.add(self, self._events)
@@ -107,20 +101,15 @@ class Listener(Pollable):
     def _accept(self) -> bool:
         """Accept one client; False if none can be accepted now."""
         try:
-            if self._take is None:
-                sock, address = self.sock.accept()
-            else:
-                fd, address = self._take()
-                sock = socket.socket(self._family, self._kind, self._proto, fd)
-        except BlockingIOError:
-            return False
+            client = accept(self._listening)
         except OSError as error:
             if error.errno in _GONE:
                 return True
             self._exhausted(error)
             return False
-        sock.setblocking(False)
-        self._accepted(sock, peer_address(address[0]) if self._tcp else UNIX)
+        if client is None:
+            return False
+        self._accepted(client[0], client[1])
         return True
 
     def event(self, events: int) -> None:

@@ -7,13 +7,13 @@ further protocol is a further entry of the table.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.system import Socket
 from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.errors import ConfigError
@@ -75,13 +75,13 @@ class ListenerKind(NamedTuple):
     """
 
     make_connection: Callable[[PlaneBase, bytes, ListenerSpec], Connection]
-    make_channel: Callable[[Poller, socket.socket, ChannelProtocol, ListenerSpec], ChannelBase]
+    make_channel: Callable[[Poller, Socket, ChannelProtocol, ListenerSpec], ChannelBase]
 
     def serve(
         self,
         plane: PlaneBase,
         poller: Poller,
-        sock: socket.socket,
+        sock: Socket,
         address: bytes,
         listener: ListenerSpec,
         ends: Ends | None = None,
@@ -99,7 +99,7 @@ class ListenerKind(NamedTuple):
 
 
 def plain_channel(
-    poller: Poller, sock: socket.socket, protocol: ChannelProtocol, listener: ListenerSpec
+    poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
 ) -> ChannelBase:
     """A channel that sends and receives bytes as they are."""
     # A client that expects TLS must never be served in the clear.
@@ -123,7 +123,7 @@ def with_tls(
 def _tls_channel(
     contexts: TlsContexts,
     poller: Poller,
-    sock: socket.socket,
+    sock: Socket,
     protocol: ChannelProtocol,
     listener: ListenerSpec,
 ) -> ChannelBase:

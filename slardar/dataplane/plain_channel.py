@@ -16,13 +16,14 @@ from typing import Final, final
 
 from slardar.dataplane.channel import BULK, BULK_SIZE, BULK_VIEW, Channel
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.system import Socket
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol
 
 __all__ = ["ChannelFactory", "PlainChannel"]
 
 #: Makes a channel on a poller for a socket and a protocol; the last argument says whether
 #: the socket is still being connected.
-ChannelFactory = Callable[[Poller, socket.socket, ChannelProtocol, bool], ChannelBase]
+ChannelFactory = Callable[[Poller, Socket, ChannelProtocol, bool], ChannelBase]
 
 #: Bytes of a body that must be left for splice(2).  Its three calls instead of a read and a
 #: write cost as much as copying 16 to 32 KiB twice.
@@ -41,7 +42,7 @@ class PlainChannel(Channel):
     def __init__(
         self,
         poller: Poller,
-        sock: socket.socket,
+        sock: Socket,
         protocol: ChannelProtocol,
         connecting: bool = False,
     ) -> None:

@@ -11,9 +11,9 @@ from :class:`slardar.dataplane.channel.Channel` or :class:`slardar.dataplane.lis
 
 from __future__ import annotations
 
-import socket
-
 from mypy_extensions import mypyc_attr, trait
+
+from slardar.dataplane.system import Socket
 
 __all__ = ["Batched", "Pollable"]
 
@@ -25,7 +25,7 @@ class Pollable:
 
     __slots__ = ()
 
-    sock: socket.socket
+    sock: Socket
     #: The socket's descriptor, which stays known after the socket is closed.
     fd: int
     #: When ``late`` is called: monotonic seconds, 0 for never.

@@ -24,7 +24,6 @@ them is on the path of every request.)
 
 from __future__ import annotations
 
-import select
 import sys
 import time
 from collections import deque
@@ -41,6 +40,7 @@ from slardar.dataplane.failurelog import BugLog
 from slardar.dataplane.pipe import Pipe
 from slardar.dataplane.pollable import Batched, Pollable
 from slardar.dataplane.steps import StepQueues
+from slardar.dataplane.system import Epoll
 from slardar.http1.interfaces import Clock, Step
 
 __all__ = ["Poller"]
@@ -48,6 +48,9 @@ __all__ = ["Poller"]
 #: Events taken in one turn of the reactor: enough to spread the turn's cost, few
 #: enough that timers and the control plane wait for some milliseconds at most.
 BATCH: Final = 256
+#: Events handled in one batch, at most: what is read of 1,000 clients at a time leaves the
+#: processor's cache before it is handled (measured: 5 % dearer with 256).
+AT_ONCE: Final = 128
 
 #: Seconds after which a turn ends: long beside the reactor's own part of it (6 µs), and so
 #: short that nobody notices several of them, even with steps that hooks make long.
@@ -81,7 +84,7 @@ class Poller:
     def __init__(self, reactor: Any) -> None:
         # Twisted has no type for a reactor that has both readers and delayed calls.
         self._reactor = reactor
-        self._epoll = select.epoll()
+        self._epoll = Epoll()
         self._poll = self._epoll.poll
         self._channels: dict[int, Pollable] = {}
         #: What was removed while a batch runs.  New sockets must not get the old ones' numbers
@@ -290,7 +293,7 @@ class Poller:
         there was nothing to do."""
         events = _NONE
         if not self.arrived and not self._held:
-            events = self._poll(0, self.left)
+            events = self._poll(0, min(self.left, AT_ONCE))
             if events:
                 self.left -= len(events)
             elif (

@@ -12,6 +12,7 @@ from slardar.dataplane.plain_channel import ChannelFactory, PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.server_channel import ServerChannel
 from slardar.dataplane.server_terms import ServerContexts, ServerTerms
+from slardar.dataplane.system import Socket, connected_socket
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, PoolBase
 from slardar.model.tls import ServerTls
 
@@ -372,7 +373,7 @@ def _of_first_family(addresses: list[tuple[int, str]]) -> list[tuple[int, str]]:
     return [address for address in addresses if address[0] == addresses[0][0]]
 
 
-def begin_connect(family: int, address: str, port: int) -> socket.socket:
+def begin_connect(family: int, address: str, port: int) -> Socket:
     """A socket that is being connected.  Raises OSError if that has failed already."""
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -384,7 +385,7 @@ def begin_connect(family: int, address: str, port: int) -> socket.socket:
     if result not in _PENDING:
         sock.close()
         raise OSError(result, os.strerror(result))
-    return sock
+    return connected_socket(sock)
 
 
 def is_shortage(error: OSError) -> bool:

@@ -26,6 +26,7 @@ from slardar.dataplane.failurelog import BugLog
 from slardar.dataplane.pool import begin_connect
 from slardar.dataplane.sealed_channel import reason_of
 from slardar.dataplane.server_terms import ServerTerms, failure, is_record
+from slardar.dataplane.system import Socket
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol
 
 __all__ = ["ProbeChannel", "ProbePoller", "SealedProbeChannel"]
@@ -52,7 +53,7 @@ class ProbeChannel(ChannelBase):
 
     __slots__ = ("_out", "_poller", "fd", "sock")
 
-    def __init__(self, poller: ProbePoller, sock: socket.socket, protocol: ChannelProtocol) -> None:
+    def __init__(self, poller: ProbePoller, sock: Socket, protocol: ChannelProtocol) -> None:
         super().__init__(protocol, True)
         self._poller = poller
         self.sock = sock
@@ -170,7 +171,7 @@ class SealedProbeChannel(ProbeChannel):
     def __init__(
         self,
         poller: ProbePoller,
-        sock: socket.socket,
+        sock: Socket,
         protocol: ChannelProtocol,
         terms: ServerTerms,
         header: bytes,

@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mypy_extensions import mypyc_attr
 from twisted.internet import defer
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from slardar import __version__
 from slardar.config import Hooks, Settings
@@ -97,7 +98,7 @@ _COUNTED = 500
 _MAX_REPLAY = 256 << 10
 
 
-@implementer(IPlane)
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DataPlane(Router):
     """Serves requests in this process.
 
@@ -331,8 +332,8 @@ class DataPlane(Router):
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""
         limits, timeouts, tls = settings.limits, settings.timeouts, settings.tls
-        self.redirects = tls.redirect is not False
-        self._https_port = 0 if tls.redirect is True else int(tls.redirect)
+        self.redirects = tls.redirects
+        self._https_port = tls.https_port
         hsts = tls.hsts
         self.hsts = b""
         if hsts is not None:
@@ -728,3 +729,7 @@ class DataPlane(Router):
     def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         self._clients.closed(connection)
+
+
+# Not as a decorator: mypyc compiles no class that has one.
+classImplements(DataPlane, IPlane)

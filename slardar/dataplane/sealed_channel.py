@@ -23,6 +23,7 @@ from mypy_extensions import mypyc_attr
 from slardar.dataplane.channel import BULK_SIZE, BULK_VIEW, READ_SIZE, SMALL, Channel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
+from slardar.dataplane.system import Socket
 from slardar.http1.interfaces import Bytes, ChannelProtocol
 
 __all__ = [
@@ -75,7 +76,7 @@ class SealedChannel(Channel):
     def __init__(
         self,
         poller: Poller,
-        sock: socket.socket,
+        sock: Socket,
         protocol: ChannelProtocol,
         connecting: bool = False,
     ) -> None:

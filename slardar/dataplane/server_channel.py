@@ -22,6 +22,7 @@ from slardar.dataplane.server_terms import (
     is_about_name,
     is_record,
 )
+from slardar.dataplane.system import Socket
 from slardar.http1.interfaces import NAMED, REFUSED, UNSAID, ChannelProtocol
 
 __all__ = ["ServerChannel"]
@@ -39,7 +40,7 @@ class ServerChannel(SealedChannel):
     __slots__ = ("_heard", "_is_about_name", "_is_tls", "_reads", "_terms", "_tickets")
 
     def __init__(
-        self, poller: Poller, sock: socket.socket, protocol: ChannelProtocol, terms: ServerTerms
+        self, poller: Poller, sock: Socket, protocol: ChannelProtocol, terms: ServerTerms
     ) -> None:
         super().__init__(poller, sock, protocol, True)
         self._most_idle = _MOST_IDLE

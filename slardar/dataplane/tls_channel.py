@@ -6,7 +6,6 @@ shown, and what the client has to show.
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 from typing import Any, Final, final
@@ -22,6 +21,7 @@ from slardar.dataplane.client_hello import (
 )
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sealed_channel import BEFORE, CLEAR, OPEN, SHAKING, SealedChannel, reason_of
+from slardar.dataplane.system import Socket
 from slardar.dataplane.tls_contexts import Served, TlsContexts
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelProtocol
@@ -54,7 +54,7 @@ class TlsChannel(SealedChannel):
     def __init__(
         self,
         poller: Poller,
-        sock: socket.socket,
+        sock: Socket,
         protocol: ChannelProtocol,
         contexts: TlsContexts,
         listener: ListenerSpec,

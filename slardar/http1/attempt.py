@@ -39,7 +39,7 @@ from slardar.http1.proxy_header import header_of
 from slardar.http1.record import AttemptRecord
 from slardar.http1.reply import Reply, ReplyCheck, parse_reply, read_reply
 from slardar.http1.request import Request
-from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, TIMEOUT
+from slardar.http1.retry import CONNECT, ERROR, TIMEOUT, is_idempotent
 from slardar.model.live import Peer
 
 __all__ = ["Attempt", "AttemptOwner"]
@@ -193,7 +193,7 @@ class Attempt(ChannelProtocol):
         # A request that must not be sent twice looks before it uses an idle
         # connection: the server may have closed it a moment ago.
         pool: PoolBase = self.peer.pool
-        channel = pool.acquire(self, not self._reused, request.raw_method not in IDEMPOTENT)
+        channel = pool.acquire(self, not self._reused, not is_idempotent(request.raw_method))
         if channel is None:
             return False
         self.channel = channel
@@ -289,7 +289,7 @@ class Attempt(ChannelProtocol):
         head = owner.head
         if owner.replay:
             head += b"".join(owner.replay)
-        if owner.request.raw_method in IDEMPOTENT:
+        if is_idempotent(owner.request.raw_method):
             self.sent = True
             channel.write_soon(head)
         else:
@@ -618,7 +618,7 @@ class Attempt(ChannelProtocol):
             and self._state == _HEAD
             and self._buffer is None
             and not self._interims
-            and (owner.request.raw_method in IDEMPOTENT or not self.sent)
+            and (is_idempotent(owner.request.raw_method) or not self.sent)
             and (owner.request.length == 0 or owner.replay is not None)
         )
         self.abandon()

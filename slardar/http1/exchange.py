@@ -37,7 +37,7 @@ from slardar.http1.interfaces import (
 from slardar.http1.record import BY_SERVER, DEADLINE, HEDGED, STALE, TLS
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.retry import CONNECT, IDEMPOTENT, STATUS, TIMEOUT, may_retry
+from slardar.http1.retry import CONNECT, STATUS, TIMEOUT, is_idempotent, may_retry
 from slardar.http1.writer import request_head
 from slardar.model.live import Peer
 
@@ -369,7 +369,7 @@ class Exchange(AttemptOwner):
             and self._waits is None
             and request.length == 0
             and request.upgrade is None
-            and request.raw_method in IDEMPOTENT
+            and is_idempotent(request.raw_method)
             and selection.tries > 1
         ):
             self._hedge = _Hedge(self)

@@ -7,7 +7,6 @@ See :mod:`slardar.http1.heads` for the grammar.  :func:`read_request` takes the 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any, Final
 
 import httptools
@@ -63,14 +62,27 @@ _CODING_MEMBER: Final = re.compile(
 )
 
 
-@lru_cache(maxsize=4096)
+#: Names that were read before: a site has few hosts, and thousands of requests for each.
+_KNOWN_HOSTS: Final[dict[bytes, str]] = {}
+_MOST_KNOWN: Final = 4096
+
+
 def normal_host(authority: bytes) -> str:
     """The name in a Host value: lower case, without port, brackets and a dot at its end.
 
     Raises :class:`BadMessage` (400) for a value that is no host.  As in nginx, two dots in
-    a row are refused: some servers take them for a folder.  Results are cached: a site has
-    few hosts, and thousands of requests for each.
+    a row are refused: some servers take them for a folder.
     """
+    name = _KNOWN_HOSTS.get(authority)
+    if name is None:
+        name = _read_host(authority)
+        if len(_KNOWN_HOSTS) >= _MOST_KNOWN:
+            _KNOWN_HOSTS.clear()
+        _KNOWN_HOSTS[authority] = name
+    return name
+
+
+def _read_host(authority: bytes) -> str:
     match = _HOST.fullmatch(authority)
     if match is None or int(match["port"] or 0) > 65535:
         raise BadMessage(400, "the Host is not a valid host name")
@@ -409,7 +421,7 @@ def _settle(request: Request, target: bytes) -> None:
     """Settle what depends on the whole head: target, host, connection, upgrade."""
     if request.raw_method == b"CONNECT":
         raise BadMessage(501, "CONNECT is not served here")
-    if target[:1] != b"/" or b"#" in target:
+    if target[:1] != b"/" or 35 in target:
         request.raw_uri, named = _origin_form(request.raw_method, target)
         if named is not None:
             host = normal_host(named)

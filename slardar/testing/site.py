@@ -32,6 +32,7 @@ from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.proxy import DataPlane
+from slardar.dataplane.system import Socket
 from slardar.errors import ConfigError
 from slardar.hooks.engine import ScriptError
 from slardar.http1.client import ClientConnection
@@ -297,7 +298,7 @@ def _late(client: _Client, _result: Any, _seconds: float) -> None:
 
 
 def _plain(
-    poller: Poller, sock: socket.socket, protocol: ChannelProtocol, listener: ListenerSpec
+    poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
 ) -> ChannelBase:
     return PlainChannel(poller, sock, protocol)
 

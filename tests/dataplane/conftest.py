@@ -11,6 +11,7 @@ import pytest
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.system import connected_socket
 from tests.dataplane.kit import HandReactor, Recorder, tcp_pair
 
 #: Makes a channel, the other end of its connection, and the channel's protocol.
@@ -50,7 +51,7 @@ def connect(poller: Poller) -> Iterator[Connect]:
         fars.append(far)
         near.setblocking(False)
         protocol = protocol or Recorder()
-        return PlainChannel(poller, near, protocol), far, protocol
+        return PlainChannel(poller, connected_socket(near), protocol), far, protocol
 
     yield make
     for far in fars:

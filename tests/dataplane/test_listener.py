@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from slardar.dataplane import listener, system
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import TICK, Poller
+from slardar.dataplane.system import Socket
 from tests.dataplane.kit import HandReactor, is_silent, logged, pump
 
 pytestmark = pytest.mark.real
 
 
 class FakeAccept:
-    """A listening socket whose accept fails as scripted before it works."""
+    """Accepting that fails as scripted before it works."""
 
-    def __init__(self, sock: socket.socket, *errors: int) -> None:
-        self._sock = sock
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *errors: int) -> None:
         self.errors = list(errors)
         self.calls = 0
+        monkeypatch.setattr(listener, "accept", self.accept)
 
-    def accept(self) -> Any:
+    def accept(self, sock: socket.socket) -> tuple[Socket, bytes] | None:
         self.calls += 1
         if self.errors:
-            number = self.errors.pop(0)
-            raise OSError(number, "scripted")
-        return self._sock.accept()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
+            raise OSError(self.errors.pop(0), "scripted")
+        return system.accept(sock)
 
 
 class Door:
@@ -44,13 +42,13 @@ class Door:
     def __init__(self, poller: Poller, sock: socket.socket, stack: ExitStack) -> None:
         self.address = sock.getsockname()
         self.family = sock.family
-        self.guests: list[tuple[socket.socket, bytes]] = []
+        self.guests: list[tuple[Socket, bytes]] = []
         self.shortages = 0
         self.listener = Listener(poller, sock, self.accepted, exhausted=self.exhausted)
         self._stack = stack
 
-    def accepted(self, sock: socket.socket, address: bytes) -> None:
-        self._stack.enter_context(sock)
+    def accepted(self, sock: Socket, address: bytes) -> None:
+        self._stack.callback(sock.close)
         self.guests.append((sock, address))
 
     def exhausted(self) -> None:
@@ -89,7 +87,8 @@ def test_clients_are_handed_on(poller: Poller, open_door: Open) -> None:
     pump(poller, lambda: len(door.guests) == 3)
     for sock, address in door.guests:
         assert address == b"127.0.0.1"
-        assert sock.gettimeout() == 0.0
+        assert not os.get_blocking(sock.fileno())
+        assert not os.get_inheritable(sock.fileno())
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert "Listener" in repr(door.listener)
 
@@ -150,7 +149,7 @@ def test_pause_holds_within_a_burst(poller: Poller, open_door: Open) -> None:
     door = open_door()
     accepted = door.listener._accepted
 
-    def one_only(sock: socket.socket, address: bytes) -> None:
+    def one_only(sock: Socket, address: bytes) -> None:
         accepted(sock, address)
         door.listener.pause()
 
@@ -163,14 +162,16 @@ def test_pause_holds_within_a_burst(poller: Poller, open_door: Open) -> None:
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_no_descriptor_left(
-    poller: Poller, hand: HandReactor, open_door: Open, number: int
+    poller: Poller,
+    hand: HandReactor,
+    open_door: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
 ) -> None:
     """Accepting pauses for half a second without spinning, logs the reason at most once a
     second, tells the plane each time, and then goes on."""
     door = open_door()
-    fake = FakeAccept(door.listener.sock, *[number] * 4)
-    door.listener.sock = fake  # type: ignore[assignment]
-    door.listener._take = None
+    fake = FakeAccept(monkeypatch, *[number] * 4)
     door.knock()
     with logged() as events:
         for rest in range(1, 5):
@@ -188,13 +189,13 @@ def test_no_descriptor_left(
     assert [event["error"] for event in events] == ["scripted"] * 2
 
 
-def test_rest_outlasts_a_resume(poller: Poller, open_door: Open) -> None:
+def test_rest_outlasts_a_resume(
+    poller: Poller, open_door: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection that ends resumes a paused listener but does not end its rest; the end of
     the rest does not resume a paused listener."""
     door = open_door()
-    fake = FakeAccept(door.listener.sock, errno.EMFILE)
-    door.listener.sock = fake  # type: ignore[assignment]
-    door.listener._take = None
+    FakeAccept(monkeypatch, errno.EMFILE)
     door.knock()
     pump(poller, lambda: door.listener.deadline)
     door.listener.pause()
@@ -208,13 +209,12 @@ def test_rest_outlasts_a_resume(poller: Poller, open_door: Open) -> None:
     pump(poller, lambda: door.guests)
 
 
-def test_client_that_has_left_again(poller: Poller, open_door: Open) -> None:
+def test_client_that_has_left_again(
+    poller: Poller, open_door: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error of one client's connection is ignored."""
     door = open_door()
-    door.listener._take = None
-    door.listener.sock = FakeAccept(  # type: ignore[assignment]
-        door.listener.sock, errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH
-    )
+    FakeAccept(monkeypatch, errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH)
     door.knock()
     with logged() as events:
         pump(poller, lambda: door.guests)

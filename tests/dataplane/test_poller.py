@@ -15,12 +15,19 @@ from zope.interface.verify import verifyObject
 
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.plain_channel import PlainChannel
-from slardar.dataplane.poller import BATCH, TICK, Poller
+from slardar.dataplane.poller import BATCH, TICK, TURN, Poller
 from slardar.http1.interfaces import Step
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
 
 pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def poller(poller: Poller) -> Poller:
+    """Its turns end by events, and not by the clock of a slow machine."""
+    poller.turn = 60.0
+    return poller
 
 
 class Closer(Recorder):
@@ -243,7 +250,6 @@ def test_channel_that_fails_even_at_its_end_is_closed(poller: Poller, connect: C
 @pytest.mark.real(False)
 def test_batch_is_bounded_and_nobody_is_left_out(poller: Poller, connect: Connect) -> None:
     """One turn takes at most BATCH events; those left over come in the next one."""
-    poller.turn = 60.0  # only events count
     pairs = [connect(unix=True) for _ in range(BATCH + 20)]
     for _, far, _ in pairs:
         far.send(b"x")
@@ -258,7 +264,6 @@ def test_batch_is_bounded_and_nobody_is_left_out(poller: Poller, connect: Connec
 def test_what_comes_meanwhile_belongs_to_the_turn(poller: Poller, connect: Connect) -> None:
     """Channels that have something by the end of a batch are served in the same turn, until the
     turn has had its events."""
-    poller.turn = 60.0  # only events count
     pairs = [connect(unix=True) for _ in range(3)]
 
     class Next(Recorder):
@@ -598,6 +603,7 @@ def test_step_without_a_channel(poller: Poller, connect: Connect, hand: HandReac
 @pytest.mark.real(False)
 def test_steps_without_a_channel_end_a_turn(poller: Poller, hand: HandReactor) -> None:
     """However many follow one another, the reactor gets its turn; all are taken."""
+    poller.turn = TURN
     steps = Counted(poller, 0.002, more=19)
     poller.take_soon(steps)
     turns = 0

@@ -20,6 +20,7 @@ from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import Pool
 from slardar.dataplane.server_channel import ServerChannel
 from slardar.dataplane.server_terms import ServerContexts, ServerTerms
+from slardar.dataplane.system import connected_socket
 from slardar.http1.interfaces import NAMED, REFUSED, UNSAID
 from slardar.model.tls import ServerTls
 from tests.certificates import Authority
@@ -131,7 +132,9 @@ class Kit:
         self.fars.append(far)
         near.setblocking(False)
         protocol = Recorder()
-        channel = ServerChannel(self.poller, near, protocol, terms or self.terms(**keys))
+        channel = ServerChannel(
+            self.poller, connected_socket(near), protocol, terms or self.terms(**keys)
+        )
         self.told[channel] = protocol
         return channel, far
 

@@ -29,7 +29,7 @@ class Process:
 
     def is_woken(self) -> bool:
         """Whether its epoll has an event."""
-        return bool(self.poller._epoll.poll(0))
+        return bool(self.poller._epoll.poll(0, 1))
 
     def close(self) -> None:
         self.poller.stop()

@@ -17,6 +17,7 @@ from slardar.dataplane.channel import READ_SIZE, SMALL, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sealed_channel import SHAKING, engine_of, reason_of
+from slardar.dataplane.system import connected_socket
 from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.http1.tls import subject_of
@@ -182,7 +183,7 @@ def secure(poller: Poller, pair: Pair, authority: Authority) -> Iterator[Connect
         if protocols:
             client.set_alpn_protocols(list(protocols))
         protocol = protocol or Recorder()
-        channel = TlsChannel(poller, near, protocol, contexts, LISTENER)
+        channel = TlsChannel(poller, connected_socket(near), protocol, contexts, LISTENER)
         made = Far(poller, far, client, name, session)
         if shake:
             made.shake()
@@ -647,7 +648,7 @@ def test_body_is_relayed_from_a_plain_channel(secure: Connect, poller: Poller) -
             self.moved += size
 
     told = Told()
-    origin = PlainChannel(poller, near, told)
+    origin = PlainChannel(poller, connected_socket(near), told)
     channel.write_soon(b"head ")
     assert origin.relay(channel, 300_000)
     server.setblocking(False)

@@ -1,7 +1,7 @@
 """Changed heads for some seconds: ``python -m tests.http1.fuzz EXTENSION SECONDS [SEED]``.
 
 Every head goes through both forms of the parser, whole and cut, with bytes behind it, and what is
-read is written. ``scripts/sanitize_heads`` runs this with an extension that looks for faults of
+read is written. ``scripts/sanitize_native`` runs this with an extension that looks for faults of
 memory.
 """
 

@@ -21,8 +21,10 @@ def build(folder: Path, **environment: str) -> Path:
     for file in ("setup.py", "pyproject.toml", "README.md", "slardar/__init__.py"):
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / file, source / file)
-    (source / "slardar/http1").mkdir()
-    shutil.copy(CHECKOUT / "slardar/http1/native.pyx", source / "slardar/http1")
+    for file in (CHECKOUT / "slardar").glob("*/*.pyx"):
+        copy = source / file.relative_to(CHECKOUT)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(file, copy)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "setup.py", "--quiet", "build_ext", "--inplace"],
         cwd=source,

@@ -6,7 +6,7 @@ import pytest
 
 from slardar.http1.heads import CHUNKED, UNTIL_CLOSE, BadMessage
 from slardar.http1.reply import Reply, parse_reply
-from slardar.http1.request import Request, normal_host, parse_request
+from slardar.http1.request import _KNOWN_HOSTS, _MOST_KNOWN, Request, normal_host, parse_request
 from slardar.http1.writer import RequestIds, interim_head, request_head
 
 
@@ -139,6 +139,13 @@ def test_no_host(authority: bytes) -> None:
     with pytest.raises(BadMessage) as caught:
         normal_host(authority)
     assert caught.value.status == 400
+
+
+def test_many_hosts() -> None:
+    """A client that invents hosts fills no memory."""
+    for number in range(3 * _MOST_KNOWN):
+        assert normal_host(b"h%d.example:80" % number) == f"h{number}.example"
+        assert len(_KNOWN_HOSTS) <= _MOST_KNOWN
 
 
 def test_hosts_and_targets() -> None:
