@@ -119,10 +119,7 @@ def open_sockets(endpoint: str, count: int = 1) -> Opened:
     except Exception as error:
         raise _not_an_endpoint(endpoint, error) from None
     if not isinstance(server, _PLAIN):
-        raise ConfigError(
-            f"listen: expected tcp:, tcp6:, unix: or systemd:, got {endpoint!r} "
-            "(TLS is not supported here yet)"
-        )
+        raise ConfigError(f"listen: expected tcp:, tcp6:, unix: or systemd:, got {endpoint!r}")
     failures: list[BaseException] = []
     # All of them listen at once; the Deferred is how they tell that they could not.
     server.listen(Factory()).addErrback(lambda failure: failures.append(failure.value))

@@ -68,7 +68,7 @@ class AttemptOwner(WaitingExchange):
         request: Request,
         selection: SelectionBase,
     ) -> None:
-        super().__init__(request, selection)
+        WaitingExchange.__init__(self, request, selection)
         self.plane: PlaneBase = plane
         self.downstream: Downstream = downstream
         #: The head that goes to every server.

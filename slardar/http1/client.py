@@ -712,9 +712,10 @@ class ClientConnection(Downstream):
 
     def _let_body_go(self) -> None:
         """What was gathered of a body is somebody else's by now, or nobody's."""
-        for one in (self._waiting, self._kept):
-            if one is not None:
-                one.end()
+        if self._waiting is not None:
+            self._waiting.end()
+        if self._kept is not None:
+            self._kept.end()
         self._waiting = self._kept = self._early = self._seen = None
 
     def give_up_body(self) -> None:

@@ -73,7 +73,7 @@ class Exchange(AttemptOwner):
         request: Request,
         selection: SelectionBase,
     ) -> None:
-        super().__init__(plane, downstream, request, selection)
+        AttemptOwner.__init__(self, plane, downstream, request, selection)
         #: The attempt under way, or the one that became a tunnel.
         self._attempt: Attempt | None = None
         #: A second one beside it, of which nothing goes downstream before it has won.

@@ -155,8 +155,8 @@ _MEANINGS: Final[dict[bytes, int]] = {
 }
 
 
-#: Frequent headers that :class:`Starts` cannot tell from the names above.  They stand in
-#: the tables so that the first lookup finds them.
+#: Frequent headers that :func:`slardar.http1.headers.starts` cannot tell from the names above.
+#: They stand in the tables so that the first lookup finds them.
 _USUAL = (
     b"content-disposition",
     b"content-encoding",

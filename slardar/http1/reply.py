@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httptools
 
-from slardar.http1.headers import REPLY_SPECIAL, Starts, drop_named, named_to_drop, tokens
+from slardar.http1.headers import REPLY_SPECIAL, drop_named, named_to_drop, starts, tokens
 from slardar.http1.heads import (
     CHUNKED,
     CODING,
@@ -60,7 +60,7 @@ class Reply(PassingLines):
     def __init__(
         self, status: int, lines: list[bytes] | None, head: bytes = b"", block: bytes = b""
     ) -> None:
-        super().__init__(lines, block)
+        PassingLines.__init__(self, lines, block)
         self.status = status
         #: The head as the server sent it, up to and with its empty line.
         self.head = head
@@ -85,10 +85,7 @@ class Reply(PassingLines):
         return f"<Reply {self.status} length={self.length}>"
 
 
-_REPLY_STARTS: Final = Starts(REPLY_SPECIAL)
-#: Its two tables, which are looked at for every line.
-_REPLY_FIRST: Final[bytes] = _REPLY_STARTS.first
-_REPLY_THIRD: Final[bytes] = _REPLY_STARTS.third
+_STARTS: Final = starts(REPLY_SPECIAL)
 
 
 def read_reply(
@@ -162,26 +159,29 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
             # A 101 must name the new protocol (RFC 9110 15.2.2); httptools refuses others.
             reason = "a 101 without Upgrade and Connection"
         raise BadMessage(502, f"the server's reply is malformed: {reason}") from None
-    lines = head[:-4].split(b"\r\n")
+    # As in a request: the first is the status line, the last one is empty.
+    lines = head.splitlines()
     known = _STATUS_LINES.get(lines[0])
     if known is None:
         known = _status_line(lines[0])
-    del lines[0]
-    if len(lines) > max_headers:
+    if len(lines) - 2 > max_headers:
         raise BadMessage(502, "the server's reply has too many headers")
-    status = known.status
     kept: list[bytes] = [known.line]
-    reply = Reply(status, kept, head)
     keep_alive = known.minor == 1
-    length = UNTIL_CLOSE
+    length, declared = UNTIL_CLOSE, -1
     named: list[bytes] | None = None
-    for line in lines:
-        first = line[0]
-        if not _REPLY_FIRST[first] or (len(line) > 2 and not _REPLY_THIRD[first << 8 | line[2]]):
+    upgrade: bytes | None = None
+    for line in lines[1:-1]:
+        row = _STARTS[line[0]]
+        if (
+            row is None
+            or (len(line) > 2 and not row[line[2]])
+            # Nearly every reply has this line, and the next one.
+            or line[:14] == b"Content-Type: "
+        ):
             kept.append(line)
             continue
         if line[:16] == b"Content-Length: ":
-            # Nearly every reply has this line.
             meaning, value = CONTENT_LENGTH, line[16:].strip(b" \t")
         elif len(line) == 22 and line in KEEP_ALIVE:
             keep_alive = True
@@ -194,7 +194,7 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
         if meaning == CONTENT_LENGTH:
             if len(value) > LENGTH_DIGITS:
                 raise BadMessage(502, "the server's Content-Length has too many digits")
-            length = reply.declared = int(value)
+            length = declared = int(value)
         elif meaning == CONNECTION:
             named = tokens(value) if named is None else named + tokens(value)
         elif meaning == CODING:
@@ -202,7 +202,10 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
                 raise BadMessage(502, "the server's reply has an unknown transfer coding")
             length = CHUNKED
         elif meaning == UPGRADE:
-            reply.upgrade = joined(reply.upgrade, value)
+            upgrade = joined(upgrade, value)
+    reply = Reply(known.status, None, head, b"\r\n".join(kept))
+    reply.declared = declared
+    reply.upgrade = upgrade
     if named is not None:
         keep_alive = _settle(reply, named, keep_alive)
     _frame(reply, raw_method, length, keep_alive)

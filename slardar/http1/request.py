@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httptools
 
-from slardar.http1.headers import TAKEN_OUT, Starts, drop_named, named_to_drop, tokens
+from slardar.http1.headers import TAKEN_OUT, drop_named, named_to_drop, starts, tokens
 from slardar.http1.heads import (
     CHUNKED,
     CODING,
@@ -160,7 +160,7 @@ class Request(PassingLines):
         head: bytes = b"",
         block: bytes = b"",
     ) -> None:
-        super().__init__(lines, block)
+        PassingLines.__init__(self, lines, block)
         #: ``method`` and ``uri`` as bytes: the request target in origin form, or ``*``.
         self.raw_method = raw_method
         self.raw_uri = raw_uri
@@ -240,10 +240,7 @@ class Request(PassingLines):
         return f"<Request {self.method} {self.uri} host={self.host}>"
 
 
-_REQUEST_STARTS: Final = Starts(TAKEN_OUT)
-#: Its two tables, which are looked at for every line.
-_REQUEST_FIRST: Final[bytes] = _REQUEST_STARTS.first
-_REQUEST_THIRD: Final[bytes] = _REQUEST_STARTS.third
+_STARTS: Final = starts(TAKEN_OUT)
 
 
 def read_request(
@@ -301,8 +298,9 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
         pass
     except httptools.HttpParserError as error:
         raise _refusal(head, error) from None
-    # llhttp refuses every line end but CRLF, so these are the lines that it has judged.
-    lines = head[:-4].split(b"\r\n")
+    # llhttp refuses every line end but CRLF, so these are the lines that it has judged.  The
+    # first is the request line, the last one is empty.
+    lines = head.splitlines()
     # Exactly two blanks and a known version: this also refuses HTTP/0.9 (RFC 9112 3).
     start = lines[0].split(b" ")
     version = start[2] if len(start) == 3 else b""
@@ -315,16 +313,18 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
     if version == b"HTTP/1.0":
         request.minor = 0
         request.keep_alive = False
-    del lines[0]
-    if len(lines) > max_headers:
+    if len(lines) - 2 > max_headers:
         raise BadMessage(431, "the request has too many headers")
     if len(target) > max_url:
         raise BadMessage(414, "the request target is too long")
-    for line in lines:
-        first = line[0]
-        if not _REQUEST_FIRST[first] or (
-            len(line) > 2 and not _REQUEST_THIRD[first << 8 | line[2]]
-        ):
+    begin = 1
+    if lines[1][:6] == b"Host: ":
+        # Nearly every client sends it as the first of its headers.
+        _take(request, HOST_NAME, lines[1][6:].strip(b" \t"))
+        begin = 2
+    for line in lines[begin:-1]:
+        row = _STARTS[line[0]]
+        if row is None or (len(line) > 2 and not row[line[2]]):
             kept.append(line)
         elif len(line) == 22 and line in KEEP_ALIVE:
             # The header that nearly every client sends.  A "close" wins over it, see _settle.
