@@ -38,7 +38,7 @@ def seen_request(
     seen = HookRequest(
         request.raw_method,
         request.raw_uri,
-        request.given_lines(),
+        request.block(),
         own,
         request.authority,
         request.address,
@@ -82,10 +82,9 @@ def apply_request(seen: HookRequest, request: Request) -> None:
     """Apply to ``request`` what a hook has changed in ``seen``."""
     written = seen.written
     if seen.headers_changed:
-        headers = seen.headers
-        request.replace_head_lines(headers.give())
-        if headers.own_changed:
-            _apply_own(headers.own, request)
+        request.replace_head_lines(seen.block)
+        if seen.own_changed:
+            _apply_own(seen.headers.own, request)
     if seen.uri_changed:
         request.raw_uri = seen.uri.encode("ascii")
     if written:
@@ -153,7 +152,7 @@ def seen_reply(reply: Reply, error: str | None = None) -> HookResponse:
         own["content-length"] = b"%d" % reply.declared
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
-    return HookResponse(reply.client_status(), reply.given_lines(), own, reply.head, error)
+    return HookResponse(reply.client_status(), reply.block(), own, reply.head, error)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:
@@ -162,7 +161,7 @@ def apply_reply(seen: HookResponse, reply: Reply) -> None:
     ``reply.status`` stays the server's status, by which the server's health is judged.
     """
     if seen.headers_changed:
-        reply.replace_head_lines(seen.headers.give())
+        reply.replace_head_lines(seen.headers.block)
     if "status" in seen.written:
         reply.set_status_line(status_line(seen.status))
         if seen.status == 204:

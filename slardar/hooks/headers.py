@@ -18,13 +18,15 @@ from typing import Any, Final
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
 from slardar.http1.heads import BadMessage
 from slardar.http1.request import normal_host
-from slardar.http1.scan import find_value
+from slardar.http1.scan import count_lines, find_value, find_values, put_lines
 
-__all__ = ["Headers", "check_name", "check_value"]
+__all__ = ["MAX_LINES", "MAX_SIZE", "Headers", "check_name", "check_value", "has_room"]
 
 #: The number of lines, and of bytes in all lines, that a head may grow to.
-_MAX_LINES: Final = 256
-_MAX_SIZE: Final = 65536
+MAX_LINES: Final = 256
+MAX_SIZE: Final = 65536
+#: More lines, and more bytes, than any head has.
+_NO_LIMIT: Final = 1 << 40
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -46,7 +48,8 @@ def check_name(name: object) -> tuple[str, bytes, bytes]:
     """Check the name of a header.
 
     Returns the name in lower case as text and as bytes, and the beginning of its line on the
-    wire (``b"Name: "``).  Raises ValueError if ``name`` is not the name of a header.
+    wire with the end of the line before it (``b"\\r\\nName: "``).  Raises ValueError if
+    ``name`` is not the name of a header.
     """
     # Only a text is looked up: hashing a value that a hook made may never end.
     if type(name) is not str:
@@ -56,7 +59,7 @@ def check_name(name: object) -> tuple[str, bytes, bytes]:
         if _NAME.fullmatch(name) is None:
             raise ValueError(f"expected the name of a header, got {_shown(name)}")
         lower = name.lower()
-        known = lower, lower.encode("ascii"), name.encode("ascii") + b": "
+        known = lower, lower.encode("ascii"), b"\r\n%b: " % name.encode("ascii")
         if len(_known) >= _MAX_KNOWN:
             _known.clear()
         _known[name] = known
@@ -70,11 +73,11 @@ def check_value(name: object, value: object) -> bytes:
     """
     if type(value) is str:
         # Printable ASCII is the common case, and needs no regular expression.
-        if _is_ascii(value) and _is_printable(value) and len(value) <= _MAX_SIZE:
+        if _is_ascii(value) and _is_printable(value) and len(value) <= MAX_SIZE:
             return value.strip(" ").encode("ascii")
     elif type(value) is int and -(1 << 64) < value < 1 << 64:
         return b"%d" % value
-    if type(value) is not str or len(value) > _MAX_SIZE or _VALUE.fullmatch(value) is None:
+    if type(value) is not str or len(value) > MAX_SIZE or _VALUE.fullmatch(value) is None:
         raise ValueError(
             f"{_shown_name(name)}: expected a text of ISO-8859-1 without control characters,"
             f" got {_shown(value)}"
@@ -94,54 +97,31 @@ def _shown(value: object) -> str:
 class Headers:
     """Header lines, and the values of the headers that the proxy writes itself.
 
-    ``head`` is the proxy's list of the lines that pass unchanged (``b"Name: value"``), from
-    index 1 on, or a block of them (:mod:`slardar.http1.scan`).  The list is only read; the first
-    write copies it.  A block is read, and gets more lines, as it is.  ``special`` maps the
+    ``block`` has the lines that pass unchanged (:mod:`slardar.http1.scan`).  ``special`` maps the
     name of each other header, in lower case, to whether a hook may write the header.  ``own`` has
     the values of the headers in ``special`` that the proxy will write, by name.  If ``own``
     is ``None``, ``host`` is the only one, or there is none if ``host`` is empty.  ``sent`` is
     the whole head as it was sent, where the headers are found that a hook may only read.
     """
 
-    __slots__ = (
-        "_block",
-        "_fixed",
-        "_head",
-        "_host",
-        "_known_size",
-        "_own",
-        "_sent",
-        "_shared",
-        "_special",
-        "changed",
-        "own_changed",
-    )
+    __slots__ = ("_fixed", "_host", "_own", "_sent", "_special", "block", "changed", "own_changed")
 
     def __init__(
         self,
-        head: list[bytes] | bytes,
+        block: bytes,
         own: dict[str, bytes] | None,
         special: dict[str, bool],
         host: bytes = b"",
         sent: bytes = b"",
     ) -> None:
-        #: The lines; ``None`` as long as ``_block`` has them.
-        self._head: list[bytes] | None = None
-        self._block: bytes = b""
-        if isinstance(head, bytes):
-            self._block = head
-        else:
-            self._head = head
+        #: The lines, with the changes.
+        self.block = block
         self._sent = sent
         #: See :attr:`fixed`; ``None`` until a hook asks.
         self._fixed: list[tuple[str, str, bytes]] | None = None
-        #: The list ``_head`` belongs to the proxy, so it must be copied before a write.
-        self._shared = True
         self._own = own
         self._host = host
         self._special = special
-        #: The bytes of all lines; -1 until they are counted.
-        self._known_size = -1
         #: Whether a header was written, and whether one of ``own`` was.
         self.changed = False
         self.own_changed = False
@@ -149,28 +129,7 @@ class Headers:
     @property
     def lines(self) -> list[bytes]:
         """The lines of the headers that the proxy does not write itself."""
-        return self._listed()[1:]
-
-    def _listed(self) -> list[bytes]:
-        """The lines as a list, from index 1 on."""
-        head = self._head
-        if head is None:
-            head = self._head = self._block.split(b"\r\n")
-            self._shared = False
-        return head
-
-    def give(self) -> list[bytes] | bytes:
-        """Hand the lines to the proxy, as a list or as a block.  A later write goes to a copy."""
-        if self._head is None:
-            return self._block
-        self._shared = True
-        return self._head
-
-    def detach(self) -> None:
-        """Copy the proxy's list, so that these headers stay when the proxy changes it."""
-        if self._shared and self._head is not None:
-            self._head = self._head.copy()
-            self._shared = False
+        return self.block.split(b"\r\n")[1:]
 
     @property
     def own(self) -> dict[str, bytes]:
@@ -203,42 +162,25 @@ class Headers:
                     fixed.append((text, key, line[colon + 1 :].strip(b" \t")))
         return fixed
 
-    def has_room(self, lines: int, size: int) -> bool:
-        """Whether ``lines`` more headers, with ``size`` bytes of names and values in total,
-        are certain to be within the limits."""
-        # A line has at most four bytes besides its name and its value.
-        lines_then = lines + self._count()
-        return lines_then <= _MAX_LINES and self._size() + size + 4 * lines <= _MAX_SIZE
-
     # Reading.
 
     def get(self, name: Any, default: Any = None) -> Any:
         """The first value of the header, or ``default``."""
-        key, wanted, start = check_name(name)
+        key, wanted, _ = check_name(name)
         if key in self._special:
             values = self._special_values(key)
             return values[0].decode("latin-1") if values else default
-        head = self._head
-        if head is None:
-            value = find_value(self._block, wanted)
-            return default if value is None else value.decode("latin-1")
-        place = self._find(wanted, 1)
-        if place < 0:
-            return default
-        # The name in the line is as long as ``wanted``; the blank after the colon may be
-        # missing.
-        return head[place][len(start) - 1 :].strip(b" \t").decode("latin-1")
+        value = find_value(self.block, wanted)
+        return default if value is None else value.decode("latin-1")
 
     def get_all(self, name: Any) -> list[str]:
         """Every value of the header, in order."""
-        key, wanted, start = check_name(name)
+        key, wanted, _ = check_name(name)
         if key in self._special:
-            return [value.decode("latin-1") for value in self._special_values(key)]
-        head = self._listed()
-        return [
-            head[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
-            for index in self._places(wanted)
-        ]
+            values = self._special_values(key)
+        else:
+            values = find_values(self.block, wanted)
+        return [value.decode("latin-1") for value in values]
 
     def _special_values(self, key: str) -> list[bytes]:
         """The values of a header in ``special``."""
@@ -254,7 +196,7 @@ class Headers:
         pairs = [(name.title(), value.decode("latin-1")) for name, value in self.own.items()]
         for text, _, value in self.fixed:
             pairs.append((text, value.decode("latin-1")))
-        for line in self._listed()[1:]:
+        for line in self.lines:
             name, _, value = line.partition(b":")
             pairs.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
         return pairs
@@ -296,17 +238,26 @@ class Headers:
         key, wanted, start = check_name(name)
         # isinstance would make a union of the two types for each call.
         if type(value) is list or type(value) is tuple:
-            if len(value) > _MAX_LINES:
-                raise ValueError(f"expected at most {_MAX_LINES} headers")
-            made = [start + check_value(name, one) for one in value]
+            if len(value) > MAX_LINES:
+                raise ValueError(f"expected at most {MAX_LINES} headers")
+            values = [check_value(name, one) for one in value]
         else:
-            made = [start + check_value(name, value)]
-        self._replace(name, key, wanted, start, made)
+            values = [check_value(name, value)]
+        if key in self._special:
+            self._set_own(name, key, values)
+        elif len(values) == 1:
+            self.put_lines(wanted, start + values[0])
+        else:
+            self.put_lines(wanted, b"".join([start + one for one in values]))
 
     def put(self, name: str, value: str) -> None:
         """Do what :meth:`set` does for a value that is known to be printable ASCII."""
         key, wanted, start = check_name(name)
-        self._replace(name, key, wanted, start, [start + value.strip(" ").encode("ascii")])
+        made = value.strip(" ").encode("ascii")
+        if key in self._special:
+            self._set_own(name, key, [made])
+        else:
+            self.put_lines(wanted, start + made)
 
     def put_each(self, pairs: str) -> None:
         """Put several headers: in ``pairs``, a line with a name precedes each line with its
@@ -315,28 +266,18 @@ class Headers:
         for index in range(0, len(texts), 2):
             self.put(texts[index], texts[index + 1])
 
-    def _replace(self, name: Any, key: str, wanted: bytes, start: bytes, made: list[bytes]) -> None:
-        """Replace every line of the header ``name`` by the lines ``made``."""
-        if key in self._special:
-            self._set_own(name, key, [line[len(start) :] for line in made])
-            return
-        if self._head is None and find_value(self._block, wanted) is None:
-            self._append(made)
-            return
-        first = self._find(wanted, 1)
-        if first < 0:
-            self._append(made)
-        else:
-            places = self._places(wanted)
-            size = self._size()
-            head = self._listed()
-            for place in places:
-                size -= len(head[place]) + 1
-            self._take(made, len(head) - len(places), size)
-            head = self._listed()
-            for place in reversed(places):
-                del head[place]
-            head[first:first] = made
+    def put_lines(self, name: bytes, made: bytes) -> None:
+        """Put lines that were checked in place of those of the header ``name``, in lower case.
+
+        Each of the lines ``made`` has a CRLF before it.  Raises ValueError if the head would have
+        too many lines or too many bytes.
+        """
+        block = put_lines(self.block, name, made, MAX_LINES, MAX_SIZE)
+        if block is None:
+            kept = put_lines(self.block, name, b"", _NO_LIMIT, _NO_LIMIT)
+            raise _too_much(kept or b"", made)
+        self.block = block
+        self.changed = True
 
     def __setitem__(self, name: Any, value: Any) -> None:
         self.set(name, value)
@@ -351,16 +292,14 @@ class Headers:
             joined = key != "host" and known
             self._set_own(name, key, [known + b", " + checked if joined and known else checked])
         else:
-            self._append([start + checked])
-
-    def _append(self, made: list[bytes]) -> None:
-        """Add lines behind all others."""
-        self._take(made, self._count(), self._size())
-        head = self._head
-        if head is None:
-            self._block = b"\r\n".join((self._block, *made))
-        else:
-            head += made
+            block = self.block
+            made = start + checked
+            lines, size = count_lines(block) + 1, len(block) + len(made)
+            # In place of the two bytes of each line end one is counted, and one for the last line.
+            if lines > MAX_LINES or size - lines + 1 > MAX_SIZE:
+                raise _too_much(block, made)
+            self.block = block + made
+            self.changed = True
 
     def setdefault(self, name: Any, value: Any) -> str:
         """The value of the header, which is set to ``value`` first if it has none."""
@@ -379,15 +318,9 @@ class Headers:
             if self._special[key] and key != "host" and self.own.pop(key, None) is not None:
                 self.changed = self.own_changed = True
             return
-        if self._head is None and find_value(self._block, wanted) is None:
-            return
-        places = self._places(wanted)
-        if places:
-            self.detach()
-            head = self._listed()
-            for place in reversed(places):
-                del head[place]
-            self._known_size = -1
+        block = put_lines(self.block, wanted, b"", _NO_LIMIT, _NO_LIMIT)
+        if block is not None and len(block) != len(self.block):
+            self.block = block
             self.changed = True
 
     def __delitem__(self, name: Any) -> None:
@@ -411,8 +344,8 @@ class Headers:
             raise ValueError(f"{name}: this header is the proxy's to write")
         if len(values) != 1:
             raise ValueError(f"{key}: expected one value")
-        if len(values[0]) > _MAX_SIZE // 4:
-            raise ValueError(f"{key}: expected at most {_MAX_SIZE // 4} bytes")
+        if len(values[0]) > MAX_SIZE // 4:
+            raise ValueError(f"{key}: expected at most {MAX_SIZE // 4} bytes")
         if key == "host":
             try:
                 normal_host(values[0])
@@ -421,68 +354,21 @@ class Headers:
         self.own[key] = values[0]
         self.changed = self.own_changed = True
 
-    def _size(self) -> int:
-        """The bytes of all lines, with one more for the end of each."""
-        size = self._known_size
-        if size < 0:
-            head = self._head
-            if head is None:
-                # Without the second byte of each line end, and one more for the last line.
-                size = len(self._block) - self._block.count(b"\r\n") + 1
-            else:
-                size = 0
-                for line in head:
-                    size += len(line) + 1
-            self._known_size = size
-        return size
 
-    def _count(self) -> int:
-        """How many lines there are, with the element at index 0."""
-        head = self._head
-        return self._block.count(b"\r\n") + 1 if head is None else len(head)
+def has_room(block: bytes, lines: int, size: int) -> bool:
+    """Whether ``lines`` more headers, with ``size`` bytes of names and values in total, are certain
+    to be within the limits."""
+    length = len(block)
+    # A line has at least four bytes, so short blocks need not be counted.
+    known = length // 4
+    if known + lines >= MAX_LINES:
+        known = count_lines(block)
+    # A line has at most four bytes besides its name and its value.
+    return known + lines < MAX_LINES and length + size + 4 * lines <= MAX_SIZE
 
-    def _find(self, wanted: bytes, start: int) -> int:
-        """The index of the first line from ``start`` on with the name ``wanted``, or -1.
 
-        ``wanted`` is in lower case.  Two bytes of a line are enough to rule out nearly every
-        line with another name.  Compiled, looking at them costs a tenth of comparing the names.
-        """
-        colon = len(wanted)
-        first = wanted[0] | 32
-        head = self._listed()
-        for index in range(start, len(head)):
-            line = head[index]
-            if (
-                len(line) > colon
-                and line[colon] == 58
-                and line[0] | 32 == first
-                and line[:colon].lower() == wanted
-            ):
-                return index
-        return -1
-
-    def _places(self, wanted: bytes) -> list[int]:
-        """The indexes of all lines with the name ``wanted``."""
-        places: list[int] = []
-        place = self._find(wanted, 1)
-        while place >= 0:
-            places.append(place)
-            place = self._find(wanted, place + 1)
-        return places
-
-    def _take(self, made: list[bytes], lines: int, size: int) -> None:
-        """Prepare for a write that adds the lines ``made``.
-
-        ``lines`` is the number of the lines that stay, with the element at index 0, and
-        ``size`` is their bytes.  Raises ValueError if the head would have too many lines or
-        too many bytes.
-        """
-        if lines + len(made) > _MAX_LINES + 1:
-            raise ValueError(f"expected at most {_MAX_LINES} headers")
-        for line in made:
-            size += len(line) + 1
-        if size > _MAX_SIZE:
-            raise ValueError(f"expected headers of at most {_MAX_SIZE} bytes together")
-        self.detach()
-        self._known_size = size
-        self.changed = True
+def _too_much(block: bytes, made: bytes) -> ValueError:
+    """The error for lines ``made`` that a block has no room for."""
+    if count_lines(block) + count_lines(made) > MAX_LINES:
+        return ValueError(f"expected at most {MAX_LINES} headers")
+    return ValueError(f"expected headers of at most {MAX_SIZE} bytes together")

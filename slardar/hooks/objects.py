@@ -1,8 +1,7 @@
 """The objects of a request and its reply that a hook sees.
 
 A hook works on objects of its own.  Nothing that it does to them touches the proxy until
-:mod:`slardar.hooks.effects` applies the changes.  (The list of a head's lines is the
-proxy's; it is only read, and copied before a header is written.)  Every value is checked
+:mod:`slardar.hooks.effects` applies the changes.  Every value is checked
 when it is written, and a wrong one is refused with a ValueError, which a hook may catch.
 :data:`READABLE` and :data:`WRITABLE` say which names a script may use.
 
@@ -23,17 +22,19 @@ from typing import Any, Final, TypeGuard
 from urllib.parse import quote, unquote_plus, urlencode
 
 from slardar.hooks.errno import Errno
-from slardar.hooks.headers import Headers
+from slardar.hooks.headers import MAX_LINES, MAX_SIZE, Headers, check_name
 from slardar.hooks.tls import ClientCertificate, HookTls, seen_tls
 from slardar.http1.bodies import SeenBody
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
 from slardar.http1.heads import BadMessage
 from slardar.http1.request import normal_host, parse_request
+from slardar.http1.scan import put_lines
 from slardar.http1.tls import TlsFacts
 
 __all__ = [
     "BODY_IS_LARGE",
     "BODY_IS_UNKNOWN",
+    "OF_REQUEST",
     "READABLE",
     "WRITABLE",
     "HookAnswer",
@@ -42,6 +43,9 @@ __all__ = [
     "HookResponse",
     "Query",
 ]
+
+#: Bound here, so that the compiled code does not look it up each time.
+_put_lines: Final = put_lines
 
 #: The states of a request's body.  The body is here (or the request has none); it has more
 #: bytes than ``hooks.body``, so hooks cannot see it; or nobody has waited for it.
@@ -71,7 +75,7 @@ _REWRITTEN: Final = frozenset(
     (b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-request-id")
 )
 #: The headers that the proxy writes itself, and whether a hook may write them.
-_OF_REQUEST: Final = {name.decode("ascii"): name in _REWRITTEN for name in REQUEST_SPECIAL}
+OF_REQUEST: Final = {name.decode("ascii"): name in _REWRITTEN for name in REQUEST_SPECIAL}
 _OF_REPLY: Final = dict.fromkeys([name.decode("ascii") for name in REPLY_SPECIAL], False)
 
 #: The methods of nearly all requests, as text that need not be made for each request.
@@ -120,18 +124,19 @@ class HookAnswer:
 class HookRequest:
     """A request on its way to a server, as a hook sees it.
 
-    ``raw_method``, ``raw_uri`` and ``host`` come from the parsed head.  For ``head``, ``own``
+    ``raw_method``, ``raw_uri`` and ``host`` come from the parsed head.  For ``block``, ``own``
     and ``sent`` see :class:`slardar.hooks.headers.Headers`.  Bytes become text only when a
     hook looks at them, not for each request.
     """
 
     __slots__ = (
         "_address",
+        "_block",
         "_body",
         "_cluster_key",
         "_context",
+        "_edited",
         "_hash_key",
-        "_head",
         "_headers",
         "_host",
         "_own",
@@ -155,7 +160,7 @@ class HookRequest:
         self,
         raw_method: bytes,
         raw_uri: bytes,
-        head: list[bytes] | bytes,
+        block: bytes,
         own: dict[str, bytes] | None = None,
         host: bytes = b"",
         address: bytes = b"",
@@ -173,7 +178,9 @@ class HookRequest:
         self.raw_method = raw_method
         self._raw_uri = raw_uri
         self._uri: str | None = None
-        self._head = head
+        self._block = block
+        #: Lines of ``_block`` were put, while nobody has asked for ``headers``.
+        self._edited = False
         self._own = own
         self._host = host
         self._headers: Headers | None = None
@@ -219,14 +226,6 @@ class HookRequest:
     def went_to(self, upstream: str | None) -> None:
         """Note the upstream that the request has gone to."""
         self._upstream = upstream
-
-    def detach(self) -> None:
-        """Copy the proxy's list of lines, so that this request stays when the proxy changes it."""
-        if self._headers is None:
-            if not isinstance(self._head, bytes):
-                self._head = self._head.copy()
-        else:
-            self._headers.detach()
 
     @property
     def context(self) -> dict[str, Any]:
@@ -388,8 +387,39 @@ class HookRequest:
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._head, self._own, _OF_REQUEST, self._host, self._sent)
+            self._headers = Headers(self._block, self._own, OF_REQUEST, self._host, self._sent)
+            self._headers.changed = self._edited
         return self._headers
+
+    @property
+    def block(self) -> bytes:
+        """The lines of ``headers``, as :class:`slardar.hooks.headers.Headers` has them."""
+        headers = self._headers
+        return self._block if headers is None else headers.block
+
+    @property
+    def own_changed(self) -> bool:
+        """Whether a header was written that the proxy writes itself."""
+        return self._headers is not None and self._headers.own_changed
+
+    def put(self, name: str, value: str) -> None:
+        """See :meth:`slardar.hooks.headers.Headers.put`."""
+        key, wanted, start = check_name(name)
+        if key in OF_REQUEST:
+            self.headers.put(name, value)
+        else:
+            self.put_lines(wanted, start + value.strip(" ").encode("ascii"))
+
+    def put_lines(self, name: bytes, made: bytes) -> None:
+        """See :meth:`slardar.hooks.headers.Headers.put_lines`."""
+        if self._headers is None:
+            # Most calls of Lua need nothing else of the headers, and so not the object.
+            block = _put_lines(self._block, name, made, MAX_LINES, MAX_SIZE)
+            if block is not None:
+                self._block = block
+                self._edited = True
+                return
+        self.headers.put_lines(name, made)
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -497,7 +527,8 @@ class HookRequest:
     @property
     def headers_changed(self) -> bool:
         """Whether a header was written."""
-        return self._headers is not None and self._headers.changed
+        headers = self._headers
+        return self._edited if headers is None else headers.changed
 
     @property
     def uri_changed(self) -> bool:
@@ -525,7 +556,7 @@ class HookRequest:
             body = body.encode()
         if not isinstance(body, bytes) or len(body) > _MAX_BODY:
             raise ValueError(f"respond: expected text or bytes of at most {_MAX_BODY} bytes")
-        made = Headers([b""], None, _OF_REPLY)
+        made = Headers(b"", None, _OF_REPLY)
         if headers is not None:
             pairs = headers.items() if isinstance(headers, Mapping | Headers) else headers
             for name, value in pairs:
@@ -563,15 +594,15 @@ class HookRequest:
 class HookResponse:
     """A reply on its way to the client, before its first byte is sent.
 
-    For ``head``, ``own`` and ``sent`` see :class:`slardar.hooks.headers.Headers`.
+    For ``block``, ``own`` and ``sent`` see :class:`slardar.hooks.headers.Headers`.
     """
 
-    __slots__ = ("_head", "_headers", "_own", "_sent", "_status", "error", "written")
+    __slots__ = ("_block", "_headers", "_own", "_sent", "_status", "error", "written")
 
     def __init__(
         self,
         status: int,
-        head: list[bytes] | bytes,
+        block: bytes,
         own: dict[str, bytes] | None,
         sent: bytes = b"",
         error: str | None = None,
@@ -580,7 +611,7 @@ class HookResponse:
         self._sent = sent
         #: Why slardar made this reply; ``None`` if a server made it.
         self.error = error
-        self._head = head
+        self._block = block
         self._own = own
         self._headers: Headers | None = None
         #: The names of the attributes that were written; headers tell by themselves.
@@ -606,7 +637,7 @@ class HookResponse:
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._head, self._own, _OF_REPLY, b"", self._sent)
+            self._headers = Headers(self._block, self._own, _OF_REPLY, b"", self._sent)
         return self._headers
 
     @property

@@ -52,8 +52,9 @@ __all__ = ["Runner"]
 
 _log = Logger("slardar.hooks")
 
-#: Bound here, so that the compiled code does not look the function up each time.
+#: Bound here, so that the compiled code does not look them up each time.
 _now: Final = perf_counter_ns
+_noticed: Final = NOTICED
 
 #: Calls are counted in 32 bits.
 _LARGEST: Final = 0xFFFFFFFF
@@ -317,16 +318,17 @@ class Runner(HooksBase):
             hooked.hook = versions.path
             return self._answer(seen.answer, request, hooked)
         apply_request(seen, request)
-        if "upstream" in seen.written:
-            hooked.upstream = seen.chosen_upstream
-        if "body" in seen.written:
-            hooked.new_body = seen.body
-            hooked.seen_body = SeenBody(hooked.new_body)
+        written = seen.written
+        if written:
+            if "upstream" in written:
+                hooked.upstream = seen.chosen_upstream
+            if "body" in written:
+                hooked.new_body = seen.body
+                hooked.seen_body = SeenBody(hooked.new_body)
         script = loaded.script
         if shaded is not None or (script is not None and script.on_replies):
             # All scripts that see the reply share one context.
             hooked.context = seen.context
-            seen.detach()
             hooked.scripts.append((versions, loaded, seen, shaded))
             hooked.sees_reply = True
         else:
@@ -387,7 +389,6 @@ class Runner(HooksBase):
             return None
         if not script.on_replies:
             return None
-        staged.detach()
         return what, loaded, staged, differs
 
     def _compare_reply(
@@ -498,7 +499,7 @@ class Runner(HooksBase):
                 stats.took(_now() - began)
             else:
                 stats.ended()
-            if NOTICED[0]:
+            if _noticed[0]:
                 self._look()
         if context is not None:
             context.clear()
@@ -523,7 +524,7 @@ class Runner(HooksBase):
 
     def _look(self) -> None:
         """Look at the memory after a call that has made much or taken long."""
-        NOTICED[0] = False
+        _noticed[0] = False
         if self._memory is not None:
             self._memory.look()
 

@@ -25,7 +25,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.string cimport memcmp, memcpy
 
 from slardar.http1 import heads
-from slardar.http1.inline cimport digits_of, find_headers
+from slardar.http1.inline cimport digits_of, find_headers, line_end_from
 
 cdef extern from *:
     """
@@ -439,6 +439,28 @@ def scan_reply(bytes data not None):
     return (head.size, status, head.lines, head.flags, block, head.length, told_of(&head, at))
 
 
+cdef bint is_named(
+    const unsigned char* line, Py_ssize_t size, const unsigned char* name, Py_ssize_t length
+) noexcept nogil:
+    """Whether the line of ``size`` bytes has this name of ``length`` bytes, in lower case."""
+    cdef Py_ssize_t place
+    if size <= length or line[length] != 58:  # ":"
+        return False
+    for place in range(length):
+        if LOWER[line[place]] != name[place]:
+            return False
+    return True
+
+
+cdef bytes value_of(const unsigned char* data, Py_ssize_t start, Py_ssize_t end):
+    """What stands from ``start`` to ``end``, without the blanks around it."""
+    while start < end and (data[start] == 32 or data[start] == 9):
+        start += 1
+    while end > start and (data[end - 1] == 32 or data[end - 1] == 9):
+        end -= 1
+    return PyBytes_FromStringAndSize(<const char*>data + start, end - start)
+
+
 def find_value(bytes block not None, bytes name not None):
     """See :func:`slardar.http1.scan.find_value`."""
     cdef const char* lines = PyBytes_AS_STRING(block)
@@ -446,6 +468,79 @@ def find_value(bytes block not None, bytes name not None):
     cdef Py_ssize_t length = PyBytes_GET_SIZE(name), start, end
     find_headers(lines, PyBytes_GET_SIZE(block), &wanted, &length, 1, &start, &end)
     return None if start < 0 else PyBytes_FromStringAndSize(lines + start, end - start)
+
+
+def find_values(bytes block not None, bytes name not None):
+    """See :func:`slardar.http1.scan.find_values`."""
+    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(block)
+    cdef const unsigned char* wanted = <const unsigned char*>PyBytes_AS_STRING(name)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length = PyBytes_GET_SIZE(name)
+    cdef Py_ssize_t place = line_end_from(at, size, 0), line
+    cdef list found = []
+    while place < size:
+        line = place + 2
+        place = line_end_from(at, size, line)
+        if is_named(at + line, place - line, wanted, length):
+            found.append(value_of(at, line + length + 1, place))
+    return found
+
+
+cdef Py_ssize_t lines_of(const unsigned char* data, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t place = line_end_from(data, size, 0), count = 0
+    while place < size:
+        count += 1
+        place = line_end_from(data, size, place + 2)
+    return count
+
+
+def count_lines(bytes block not None):
+    """See :func:`slardar.http1.scan.count_lines`."""
+    return lines_of(<const unsigned char*>PyBytes_AS_STRING(block), PyBytes_GET_SIZE(block))
+
+
+def put_lines(
+    bytes block not None,
+    bytes name not None,
+    bytes made not None,
+    Py_ssize_t most_lines,
+    Py_ssize_t most_size,
+):
+    """See :func:`slardar.http1.scan.put_lines`."""
+    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(block)
+    cdef const unsigned char* wanted = <const unsigned char*>PyBytes_AS_STRING(name)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(block), length = PyBytes_GET_SIZE(name)
+    cdef Py_ssize_t more = PyBytes_GET_SIZE(made)
+    # Where the first line with the name begins, and how many bytes such lines have.
+    cdef Py_ssize_t first = size, gone = 0
+    cdef Py_ssize_t count = lines_of(<const unsigned char*>PyBytes_AS_STRING(made), more)
+    cdef Py_ssize_t place = line_end_from(at, size, 0), line_end
+    cdef bytes written
+    cdef char* out
+    cdef char* end
+    while place < size:
+        line_end = line_end_from(at, size, place + 2)
+        if is_named(at + place + 2, line_end - place - 2, wanted, length):
+            if not gone:
+                first = place
+            gone += line_end - place
+        else:
+            count += 1
+        place = line_end
+    if count > most_lines or size - gone + more - count + 1 > most_size:
+        return None
+    written = PyBytes_FromStringAndSize(NULL, size - gone + more)
+    out = PyBytes_AS_STRING(written)
+    end = out + (size - gone + more)
+    out = put(out, end, at, first)
+    out = put_bytes(out, end, made)
+    place = first
+    while place < size:
+        line_end = line_end_from(at, size, place + 2)
+        if not is_named(at + place + 2, line_end - place - 2, wanted, length):
+            out = put(out, end, at + place, line_end - place)
+        place = line_end
+    check_full(out, end)
+    return written
 
 
 # Writing.

@@ -26,7 +26,10 @@ __all__ = [
     "MINOR",
     "ScannedReply",
     "ScannedRequest",
+    "count_lines",
     "find_value",
+    "find_values",
+    "put_lines",
     "scan_reply",
     "scan_request",
     "write_id",
@@ -69,6 +72,43 @@ def _find_value(block: bytes, name: bytes) -> bytes | None:
     start += len(name) + 3
     end = block.find(b"\r\n", start)
     return (block[start:] if end < 0 else block[start:end]).strip(b" \t")
+
+
+def _find_values(block: bytes, name: bytes) -> list[bytes]:
+    """Every value of a header in ``block``, in order; ``name`` is in lower case."""
+    size = len(name) + 1
+    lines = block.split(b"\r\n")[1:]
+    return [line[size:].strip(b" \t") for line in lines if line[:size].lower() == name + b":"]
+
+
+def _count_lines(block: bytes) -> int:
+    """How many header lines ``block`` has."""
+    return block.count(b"\r\n")
+
+
+def _put_lines(
+    block: bytes, name: bytes, made: bytes, most_lines: int, most_size: int
+) -> bytes | None:
+    """``block`` with the lines ``made`` in place of those of the header ``name``, in lower case.
+
+    The lines ``made``, each with a CRLF before it, stand where the first of them stood, or behind
+    all others if there was none.  ``None`` if that makes more than ``most_lines`` header lines, or
+    more than ``most_size`` bytes in all lines, with one byte for the end of each.
+    """
+    start = name + b":"
+    kept: list[bytes] = []
+    first = -1
+    for line in block.split(b"\r\n"):
+        if not kept or line[: len(start)].lower() != start:
+            kept.append(line)
+        elif first < 0:
+            first = len(kept)
+    if first < 0:
+        first = len(kept)
+    kept[first:first] = made.split(b"\r\n")[1:]
+    if len(kept) - 1 > most_lines or sum(map(len, kept)) + len(kept) > most_size:
+        return None
+    return b"\r\n".join(kept)
 
 
 def _write_request(
@@ -127,7 +167,10 @@ def _write_id(prefix: bytes, number: int) -> bytes:
     return prefix + b"%08x" % number
 
 
+count_lines = _count_lines
 find_value = _find_value
+find_values = _find_values
+put_lines = _put_lines
 write_id = _write_id
 write_request = _write_request
 write_reply = _write_reply
@@ -135,7 +178,10 @@ write_reply = _write_reply
 if not TYPE_CHECKING:
     try:
         from slardar.http1.native import (
+            count_lines,
             find_value,
+            find_values,
+            put_lines,
             scan_reply,
             scan_request,
             write_id,

@@ -195,7 +195,7 @@ def test_target_as_it_was_sent(target: str, uri: str) -> None:
 
 def test_request_made_by_hand_has_a_head_too() -> None:
     """A tool may make a request without a client."""
-    seen = HookRequest(b"GET", b"/a?b", [b"", b"X-A: 1"], host=b"a.test")
+    seen = HookRequest(b"GET", b"/a?b", b"\r\nX-A: 1", host=b"a.test")
     assert seen.sent_head == "GET /a?b HTTP/1.1\r\nHost: a.test\r\nX-A: 1\r\n\r\n"
     assert (seen.sent_line, seen.sent_uri) == ("GET /a?b HTTP/1.1", "/a?b")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -13,21 +12,10 @@ from slardar.hooks.headers import Headers, check_name, check_value
 SPECIAL = {"host": True, "x-forwarded-for": True, "content-length": False, "connection": False}
 
 
-#: Whether :func:`headers` gives the lines as a block.
-as_block = False
-
-
-@pytest.fixture(autouse=True, params=["list", "block"])
-def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test gets headers whose lines are a list, and headers whose lines are a block."""
-    monkeypatch.setattr(sys.modules[__name__], "as_block", request.param == "block")
-
-
 def headers(*lines: bytes, **own: bytes) -> Headers:
     """Headers with these lines, and with values that the proxy writes itself."""
     kept = {name.replace("_", "-"): value for name, value in own.items()}
-    given = [b"", *lines]
-    return Headers(b"\r\n".join(given) if as_block else given, kept, SPECIAL)
+    return Headers(b"\r\n".join((b"", *lines)), kept, SPECIAL)
 
 
 def test_names_have_no_case() -> None:

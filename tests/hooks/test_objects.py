@@ -333,13 +333,13 @@ def test_response_is_what_the_server_sent() -> None:
 
 def test_status_is_changed_within_its_kind() -> None:
     """The server's status has decided whether the reply has a body."""
-    response = HookResponse(200, [b"HTTP/1.1 200 OK"], None)
+    response = HookResponse(200, b"HTTP/1.1 200 OK", None)
     response.status = 503
     assert response.status == 503
     for value in (204, 304, 199, 600, "200", True, 200.0):
         with pytest.raises(ValueError, match="status: "):
             response.status = value  # type: ignore[assignment]
-    bodiless = HookResponse(304, [b"HTTP/1.1 304 Not Modified"], None)
+    bodiless = HookResponse(304, b"HTTP/1.1 304 Not Modified", None)
     bodiless.status = 204
     with pytest.raises(ValueError, match="204 cannot become 200"):
         bodiless.status = 200

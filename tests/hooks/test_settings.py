@@ -103,7 +103,7 @@ def test_python_makes_a_value_once() -> None:
     script = hooks.load("def on_request(request):\n    request.context['out'] = settings.myargs\n")
     seen = []
     for _ in range(2):
-        request = HookRequest(b"GET", b"/", [b""])
+        request = HookRequest(b"GET", b"/", b"")
         script.on_request(request)
         seen.append(request.context["out"])
     assert seen[0] is seen[1]
@@ -202,7 +202,7 @@ def test_lua_reads_any_value(value: Any) -> None:
     ENGINE.settings.take({"x": text})
     ENGINE.settings_changed()
     target = "/?x=" + "".join(f"%{byte:02x}" for byte in text.encode())
-    request = HookRequest(b"GET", target.encode(), [b""])
+    request = HookRequest(b"GET", target.encode(), b"")
     assert said(ENGINE, LUA_EQUAL, request) == "true"
 
 
@@ -280,7 +280,7 @@ def test_lua_scripts_change_only_copies() -> None:
     """
     script = engine.load("script.x", code, {})
     for _ in range(2):
-        request = HookRequest(b"GET", b"/", [b""])
+        request = HookRequest(b"GET", b"/", b"")
         script.on_request(request)
         assert request.answer is not None
         assert request.answer.body.startswith(b"23false")
@@ -313,7 +313,7 @@ def test_settings_take_no_memory_from_lua_scripts() -> None:
     """
     script = engine.load("script.x", code, {"modules.kept": KEPT})
     for number in range(1, 21):
-        request = HookRequest(b"GET", f"/?n={number % 16}".encode(), [b""])
+        request = HookRequest(b"GET", f"/?n={number % 16}".encode(), b"")
         script.on_request(request)
         assert request.answer is not None
         assert request.answer.body == f"{number}\n".encode()

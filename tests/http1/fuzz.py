@@ -45,6 +45,11 @@ def try_heads(native: ModuleType, until: float, seed: int) -> tuple[int, int]:
         name = dice.choice((b"x", b"host", b"x-forwarded-for", dice.randbytes(3).lower()))
         for block in (head, head[: dice.randint(0, len(head))]):
             assert native.find_value(block, name) == scan._find_value(block, name)
+            assert native.find_values(block, name) == scan._find_values(block, name)
+            assert native.count_lines(block) == scan._count_lines(block)
+            made = b"\r\n" + head[dice.randint(0, len(head)) :]
+            put = (block, name, made, dice.randint(0, 30), dice.randint(0, 2 * len(head)))
+            assert native.put_lines(*put) == scan._put_lines(*put)
         number = dice.randrange(1 << dice.choice((4, 32, 64)))
         assert native.write_id(pieces[0], number) == scan._write_id(pieces[0], number)
         written = (pieces[0], dice.choice((-2, -1, 0, dice.randrange(1 << 64))), *pieces[1:3])

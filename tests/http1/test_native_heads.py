@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks import headers
+from slardar.hooks import headers, objects
 from slardar.http1 import client, heads, https, passing, record, reply, request, scan, writer
 from slardar.http1.heads import BadMessage
 from slardar.http1.reply import Reply, read_reply
@@ -39,6 +39,8 @@ TAKEN = {
     "write_request": (writer, "_write_request"),
     "write_reply": (client, "_write_reply"),
     "write_id": (writer, "_write_id"),
+    "count_lines": (headers, "count_lines"),
+    "find_values": (headers, "find_values"),
 }
 #: What several modules take.
 FINDS = (passing, record, headers, https)
@@ -61,6 +63,9 @@ def natively(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in FINDS:
         if module.find_value is not native.find_value:  # type: ignore[attr-defined]
             monkeypatch.setattr(module, "find_value", native.find_value)
+    if headers.put_lines is not native.put_lines:
+        monkeypatch.setattr(headers, "put_lines", native.put_lines)
+        monkeypatch.setattr(objects, "_put_lines", native.put_lines)
     for tests in (test_heads, test_writer):
         monkeypatch.setattr(tests, "parse_request", both_requests)
         monkeypatch.setattr(tests, "parse_reply", both_replies)
@@ -284,6 +289,33 @@ def test_values_are_found(native: ModuleType) -> None:
         native.find_value(block[:end], b"y")
 
 
+def test_lines_are_put(native: ModuleType) -> None:
+    """Both forms put the same lines into any block, refuse the same ones, and count alike."""
+    block = b"HTTP/1.1 200 x: 1\r\nX: 1\r\nXY: 2\r\nx:3\r\nZ: 4"
+    put = native.put_lines
+    assert put(block, b"x", b"\r\nX: 5", 9, 99) == (b"HTTP/1.1 200 x: 1\r\nX: 5\r\nXY: 2\r\nZ: 4")
+    assert put(block, b"n", b"\r\nN: 5\r\nn: 6", 9, 99) == block + b"\r\nN: 5\r\nn: 6"
+    assert put(block, b"x", b"", 9, 99) == b"HTTP/1.1 200 x: 1\r\nXY: 2\r\nZ: 4"
+    assert put(b"", b"x", b"\r\nX: 1", 1, 6) == b"\r\nX: 1"
+    assert put(b"", b"x", b"\r\nX: 1", 0, 6) is put(b"", b"x", b"\r\nX: 1", 1, 5) is None
+    assert native.find_values(block, b"x") == [b"1", b"3"]
+    assert (native.count_lines(block), native.count_lines(b"")) == (4, 0)
+    dice = random.Random(2)
+    parts = b"\r\n|\r\n|\r\nx:|\r|\n|x|X|-|:| |\t|ab|\xe9|`".split(b"|")
+    refused = 0
+    for _ in range(5000):
+        block, made = (b"".join(dice.choices(parts, k=dice.randint(0, 30))) for _ in range(2))
+        made = made and b"\r\n" + made
+        name = dice.choice((b"x", b"x-ab", b"ab", b"xx", b"`", b""))
+        what = (block, name, made, dice.choice((5, 10, 99)), dice.choice((20, 50, 999)))
+        found = put(*what)
+        assert found == scan._put_lines(*what), what
+        refused += found is None
+        assert native.find_values(block, name) == scan._find_values(block, name), what
+        assert native.count_lines(block) == scan._count_lines(block), block
+    assert 500 < refused < 4500
+
+
 def test_other_types_are_refused(native: ModuleType) -> None:
     """Only bytes are read and written: others could change while they are."""
     for wrong in (None, "x", bytearray(GET), memoryview(GET)):
@@ -295,6 +327,17 @@ def test_other_types_are_refused(native: ModuleType) -> None:
             native.find_value(wrong, b"x")
         with pytest.raises(TypeError):
             native.find_value(b"x", wrong)
+        with pytest.raises(TypeError):
+            native.find_values(wrong, b"x")
+        with pytest.raises(TypeError):
+            native.find_values(b"x", wrong)
+        with pytest.raises(TypeError):
+            native.count_lines(wrong)
+        for place in range(3):
+            texts: list[Any] = [b"x", b"x", b"x"]
+            texts[place] = wrong
+            with pytest.raises(TypeError):
+                native.put_lines(*texts, 9, 99)
         with pytest.raises(TypeError):
             native.write_id(wrong, 1)
         for place in range(9):

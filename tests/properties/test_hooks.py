@@ -53,22 +53,11 @@ def _done(call: Callable[..., Any], *arguments: Any) -> bool:
 @steady
 @given(st.lists(_operation, max_size=12))
 def test_headers_never_hold_a_line_break(operations: list[tuple[Any, ...]]) -> None:
-    """They also hold no header of the connection, and nothing but a name and a value.  A list of
-    lines and a block of them are changed alike."""
-    forms: list[list[bytes] | bytes] = [[b"", b"Accept: */*", b"x-a: 1"]]
-    forms.append(b"\r\nAccept: */*\r\nx-a: 1")
-    found, other = (
-        Headers(form, None, {"host": True, "connection": False, "content-length": False}, b"a.test")
-        for form in forms
-    )
+    """They also hold no header of the connection, and nothing but a name and a value."""
+    special = {"host": True, "connection": False, "content-length": False}
+    found = Headers(b"\r\nAccept: */*\r\nx-a: 1", None, special, b"a.test")
     for name, *arguments in operations:
-        was_done = _done(getattr(found, name), *arguments)
-        assert _done(getattr(other, name), *arguments) == was_done
-        assert found.get("X-A") == other.get("X-A")
-    assert (found.own, found.changed) == (other.own, other.changed)
-    given = other.give()
-    assert (given.split(b"\r\n") if isinstance(given, bytes) else given)[1:] == found.lines
-    assert other.lines == found.lines
+        _done(getattr(found, name), *arguments)
     for line in [*found.lines, *found.own.values()]:
         assert not set(line) & set(b"\r\n\0")
     for line in found.lines:
@@ -83,7 +72,7 @@ def test_headers_never_hold_a_line_break(operations: list[tuple[Any, ...]]) -> N
 @given(st.sampled_from(["X", "x-a", "Accept", "New"]), st.lists(_any_text, min_size=1, max_size=3))
 def test_what_is_read_is_what_was_written(name: str, values: list[str]) -> None:
     """All values come back in order, without the blanks around them."""
-    found = Headers([b"", b"Accept: */*", b"X-A: 1", b"x: 2"], {}, {})
+    found = Headers(b"\r\nAccept: */*\r\nX-A: 1\r\nx: 2", {}, {})
     before = list(found.lines)
     if _done(found.set, name, values):
         assert found.get_all(name.swapcase()) == [value.strip(" \t") for value in values]
@@ -139,7 +128,6 @@ def test_head_that_is_sent_is_what_the_hook_meant(
     for operation in operations:
         _act(seen, operation)
     apply_request(seen, request)
-    seen.detach()
     written = request_head(request, RequestIds(b"id"), "10.0.0.1:80")
     assert written.count(b"\r\n\r\n") == 1
     sent = parse_request(written)

@@ -303,7 +303,7 @@ class Api:
             return
         reply = outcome.reply
         if reply is None:
-            reply = outcome.reply = HookResponse(200, [b""], None).headers
+            reply = outcome.reply = HookResponse(200, b"", None).headers
         if values:
             reply.set(name, values[0] if len(values) == 1 else list(values))
         else:
@@ -365,7 +365,7 @@ class Api:
         outcome = self._outcome
         if errno.code == 0 or outcome.said is not None:
             return
-        made = HookRequest(b"GET", b"/", [b""])
+        made = HookRequest(b"GET", b"/", b"")
         made.exit(errno)
         outcome.answer = made.answer
         outcome.ended = True

@@ -52,12 +52,18 @@ local NESTED = 200
 -- room.
 local PENDING, EACH = core.pending, core.each
 
+-- Bytes that a header with a number takes at most of PENDING (see `learn`).
+local LEARNED = core.learned + EACH
+
 -- The environment of a script that does not run.
 local nothing = {}
 
+-- The numbers of headers of a script that has none.
+local no_numbers = {}
+
 -- The call that runs: the script (`nobody` if none runs), when it began (nil until a look
 -- asks), the looks since the clock was read, and whether the budget is used up.
-local nobody = { largest = 0 }
+local nobody = { largest = 0, numbers = no_numbers }
 local script, started, looks, tripped = nobody, nil, 0, false
 -- The instructions between two looks in this call, and the looks between two readings of the
 -- clock.  Between calls they are CALM and SELDOM.
@@ -81,8 +87,9 @@ local method, environment = "GET", false
 local own = false
 -- The headers that wait for the end of the call: the name and the value of the first one,
 -- and a line with the name and a line with the value of each other one.  `left` is how many
--- more bytes of headers may wait.
+-- more bytes of headers may wait.  `number_set` is the number of the first one, if it has one.
 local name_set, value_set, more_set, left = false, false, false, 0
+local number_set = false
 
 local check
 
@@ -129,13 +136,16 @@ check = function()
         return
     end
     local now = used()
-    local change = now - last
-    last = now
-    if now < floor then
-        floor = now
-    end
-    if change > SMALL or change < -SMALL then
-        weigh(change)
+    -- The KiB are whole ones, so most looks find as many as before.
+    if now ~= last then
+        local change = now - last
+        last = now
+        if now < floor then
+            floor = now
+        end
+        if change > SMALL or change < -SMALL then
+            weigh(change)
+        end
     end
     looks = looks + 1
     if looks < rarely then
@@ -227,7 +237,7 @@ end
 local function taken()
     local name, value, more = name_set, value_set, more_set
     if name then
-        name_set, more_set = false, false
+        name_set, more_set, number_set = false, false, false
         if more then
             return name, value, more
         end
@@ -351,6 +361,16 @@ end
 
 -- Let a header wait if it can; `core.set_now` sets all others at once.
 function core.set_header(name, value)
+    local numbers = script.numbers[name]
+    local number = numbers and numbers[value]
+    -- While all the room is left, no header waits.
+    if number and left == PENDING then
+        left = left - LEARNED
+        name_set = name
+        value_set = value
+        number_set = number
+        return
+    end
     if type(value) == "string" then
         local rest = good[name]
         if rest then
@@ -461,6 +481,9 @@ local function global(owner, name)
     end
     -- The next look must not blame the script for what was made here, only once.
     last = used()
+    if last < floor then
+        floor = last
+    end
     return value
 end
 
@@ -522,8 +545,8 @@ function core.compile_text(text, name)
     return setfenv(chunk, environment)
 end
 
--- Load a script.  Returns a function that runs it, one that requires a module for it, and one
--- that lets go what its modules keep.
+-- Load a script.  Returns a function that runs it, one that requires a module for it, one
+-- that lets go what its modules keep, and one that learns the numbers of headers.
 function core.load(name, code, sets)
     local chunk, err = compile(name, code)
     if not chunk then
@@ -537,7 +560,7 @@ function core.load(name, code, sets)
         alarmed = true
     end
     local owner = {
-        name = name, loaded = {}, loading = {}, largest = size,
+        name = name, loaded = {}, loading = {}, largest = size, numbers = no_numbers,
     }
     local shared = setmetatable({}, {
         __index = function(t, key)
@@ -565,7 +588,8 @@ function core.load(name, code, sets)
 
     -- `given` is the method of the request; nil for GET.  `tight` says that the request has no
     -- room for headers that wait.  Returns true if the limit must be set first; false and how
-    -- the call failed; or the headers that wait, if there are some.
+    -- the call failed; or the headers that wait, if there are some: their texts, or the number
+    -- of the only one.
     --
     -- Every instruction here is part of each request.  One assignment for each variable takes
     -- fewer instructions than one for several.  depth and nested need no reset, since a call
@@ -581,10 +605,14 @@ function core.load(name, code, sets)
         script = owner
         started = nil
         looks = 0
-        method = given or "GET"
         left = room
-        if tight then
-            left = 0
+        if given then
+            method = given
+            if tight then
+                left = 0
+            end
+        else
+            method = "GET"
         end
         if alarmed then
             local largest = owner.largest > known and owner.largest or known
@@ -610,6 +638,11 @@ function core.load(name, code, sets)
             local name = name_set
             if name and not more_set then
                 name_set = false
+                local number = number_set
+                if number then
+                    number_set = false
+                    return number
+                end
                 return name, value_set
             end
             return taken()
@@ -636,8 +669,18 @@ function core.load(name, code, sets)
         end
     end
 
+    -- Python knows a header with its value, which the script has set before, by this number.
+    local function learn(name, value, number)
+        if owner.numbers == no_numbers then
+            owner.numbers = {}
+        end
+        local numbers = owner.numbers[name] or {}
+        owner.numbers[name] = numbers
+        numbers[value] = number
+    end
+
     core.outer[run], core.outer[prepare] = true, true
-    return run, prepare, forget
+    return run, prepare, forget, learn
 end
 
 -- `outer` must not keep the functions of scripts that were let go.

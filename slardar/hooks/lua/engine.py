@@ -155,7 +155,7 @@ class LuaEngine(Engine):
 
     def failure(self, account: Account, answer: RunResult) -> HookFailure:
         """The failure of a call of a script, which ``answer`` tells, or the account's memory."""
-        if answer is None or answer[0] is not False:
+        if not isinstance(answer, tuple) or answer[0] is not False:
             held, account.held = account.held, 0
             return HookFailure(
                 "memory",

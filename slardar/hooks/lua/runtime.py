@@ -27,7 +27,16 @@ from slardar.hooks.cputime import CpuClock
 from slardar.hooks.errno import ERRNOS
 from slardar.hooks.lua.crossing import said
 
-__all__ = ["MIN_MEMORY", "PENDING_BYTES", "PENDING_LINES", "ROOM", "RunResult", "Failed", "Runtime"]
+__all__ = [
+    "LEARNED_BYTES",
+    "MIN_MEMORY",
+    "PENDING_BYTES",
+    "PENDING_LINES",
+    "ROOM",
+    "Failed",
+    "RunResult",
+    "Runtime",
+]
 
 #: Bytes that one call may add to the memory in use.
 ROOM: Final = 8 << 20
@@ -41,6 +50,8 @@ _SLACK: Final = 256 << 10
 PENDING_BYTES: Final = 6144
 _EACH: Final = 64
 PENDING_LINES: Final = PENDING_BYTES // _EACH
+#: The most bytes of name and value of a header that has a number.
+LEARNED_BYTES: Final = 192
 #: The fewest bytes of memory that an engine can work with.
 MIN_MEMORY: Final = 2 * ROOM
 
@@ -52,9 +63,9 @@ _FILES: Final = (
 Failed = tuple[str, str]
 #: What a call of a script returned.  ``None``, if it set no headers that wait for the end of
 #: the call.  The headers that wait: name and value of the first one, and the other ones in
-#: the form of :meth:`slardar.hooks.headers.Headers.put_each`.  Or ``False`` and a
-#: :data:`Failed`.
-RunResult = tuple[Any, ...] | None
+#: the form of :meth:`slardar.hooks.headers.Headers.put_each`; or the number of the only one.
+#: Or ``False`` and a :data:`Failed`.
+RunResult = tuple[Any, ...] | int | None
 
 
 #: Bound here, so that the compiled code does not look the function up each time.
@@ -117,6 +128,7 @@ class Runtime:
                 "slack": _SLACK,
                 "pending": PENDING_BYTES,
                 "each": _EACH,
+                "learned": LEARNED_BYTES,
                 "errnos": "".join(f"{n} {e.code} {e.msg}\n" for n, e in ERRNOS.items()),
                 "null": lua.eval("newproxy(false)"),
             }
@@ -163,16 +175,17 @@ class Runtime:
         """Let scripts ask anew for settings that they have read."""
         self.enter(self._forget_settings)
 
-    def load(self, name: str, code: str, sets: bool) -> tuple[Any, Any, Any]:
+    def load(self, name: str, code: str, sets: bool) -> tuple[Any, Any, Any, Any]:
         """Load a script.
 
-        Returns three functions of Lua: the first runs the script, the second requires a
-        module for it, the third forgets everything that its modules keep.  If ``sets``,
-        headers of the request may wait for the end of a call.  Raises ValueError with the
-        message of Lua.
+        Returns four functions of Lua: the first runs the script, the second requires a
+        module for it, the third forgets everything that its modules keep.  The fourth learns
+        the number of a header with its value, which the first returns in their place from then
+        on.  If ``sets``, headers of the request may wait for the end of a call.  Raises
+        ValueError with the message of Lua.
         """
         answer = self.call(self._load, name, code, sets)
-        if len(answer) != 3:
+        if len(answer) != 4:
             raise ValueError(answer[1])
         return answer  # type: ignore[no-any-return]
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from slardar.hooks.headers import Headers
+from slardar.hooks.headers import Headers, check_name, has_room
 from slardar.hooks.lua.crossing import said
 from slardar.hooks.lua.outcome import ADDED, Outcome, by_name
-from slardar.hooks.lua.runtime import PENDING_BYTES, PENDING_LINES, Runtime
-from slardar.hooks.objects import HookRequest, HookResponse
+from slardar.hooks.lua.runtime import LEARNED_BYTES, PENDING_BYTES, PENDING_LINES, Runtime
+from slardar.hooks.objects import OF_REQUEST, HookRequest, HookResponse
 from slardar.hooks.script import HookFailure, Script
 
 __all__ = ["NOBODY", "Account", "Call", "LuaScript"]
 
+#: The headers with their values that Lua learns the numbers of, for each script.  Most scripts
+#: set few values, or ever new ones, for which numbers are of no use.
+_MAX_LEARNED: Final = 16
+
 #: The request while no script runs.
-_NO_REQUEST: Final = HookRequest(b"GET", b"/", [b""])
+_NO_REQUEST: Final = HookRequest(b"GET", b"/", b"")
 
 
 class Account:
@@ -58,7 +62,7 @@ class Call:
 class LuaScript(Script):
     """A script that runs from its first line to its last for each request.
 
-    ``engine`` is told of calls and of failures.  ``functions`` are the three functions that
+    ``engine`` is told of calls and of failures.  ``functions`` are the four functions that
     :meth:`slardar.hooks.lua.runtime.Runtime.load` returns.  ``replies`` says that the script
     may set headers of the reply.  ``sets`` says that it may set headers of the request, which
     wait in Lua for the end of the call if the request has room for them in any case.
@@ -71,7 +75,7 @@ class LuaScript(Script):
         account: Account,
         call: Call,
         runtime: Runtime,
-        functions: tuple[Any, Any, Any],
+        functions: tuple[Any, Any, Any, Any],
         replies: bool,
         sets: bool,
         reads_body: bool,
@@ -82,7 +86,10 @@ class LuaScript(Script):
         self._account = account
         self._call = call
         self._runtime = runtime
-        self._run, self._prepare, account.forget = functions
+        self._run, self._prepare, account.forget, self._learn = functions
+        #: The headers that Lua knows by their numbers: the name in lower case, and the line with
+        #: the end of the line before it.
+        self._learned: list[tuple[bytes, bytes]] = []
         self._sets = sets
         self._open = True
 
@@ -95,24 +102,36 @@ class LuaScript(Script):
         call.begin(request)
         # Most calls pass no argument, since passing one to Lua takes time.
         arguments: tuple[Any, ...] = ()
-        if self._sets and not request.headers.has_room(PENDING_LINES, PENDING_BYTES):
+        if self._sets and not has_room(request.block, PENDING_LINES, PENDING_BYTES):
             arguments = (request.method, True)
         elif request.raw_method != b"GET":
             arguments = (request.method,)
         answer = self._runtime.run(self._run, arguments)
         call.request = _NO_REQUEST
-        if account.held or (answer is not None and answer[0] is False):
+        if account.held or (type(answer) is tuple and answer[0] is False):
             raise self._engine.failure(account, answer)
         # Set the headers that waited for the end of the call.
-        if answer is not None:
-            request.headers.put(answer[0], answer[1])
+        if type(answer) is int:
+            known = self._learned[answer]
+            request.put_lines(known[0], known[1])
+        elif type(answer) is tuple:
+            request.put(answer[0], answer[1])
             if len(answer) == 3:
                 request.headers.put_each(answer[2])
+            elif len(self._learned) < _MAX_LEARNED:
+                self._number(answer[0], answer[1])
         outcome = call.outcome
         if outcome is not None:
             if outcome.broken is not None:
                 raise HookFailure("error", f"{self.name}: {outcome.broken}")
             outcome.finish(request)
+
+    def _number(self, name: str, value: str) -> None:
+        """Let Lua know a header with its value by a number from now on."""
+        if name.lower() not in OF_REQUEST and len(name) + len(value) <= LEARNED_BYTES:
+            _, lower, start = check_name(name)
+            self._learned.append((lower, start + value.strip(" ").encode("ascii")))
+            self._runtime.enter(self._learn, name, value, len(self._learned) - 1)
 
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
         """Set the headers that the script asked for while it saw the request."""

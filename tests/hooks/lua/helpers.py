@@ -36,11 +36,11 @@ def make_request(
     host: str = "www.example.com",
 ) -> HookRequest:
     """A request from 192.0.2.7."""
-    lines = [b"", *(line.encode("latin-1") for line in headers)]
+    block = "".join("\r\n" + line for line in headers).encode("latin-1")
     return HookRequest(
         method.encode(),
         target.encode("latin-1"),
-        lines,
+        block,
         host=host.encode("latin-1"),
         address=b"192.0.2.7",
     )

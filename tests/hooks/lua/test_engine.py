@@ -317,7 +317,7 @@ class TestFailures:
         script = engine.load("script.x", code, {})
         script.on_request(request)
         assert request.headers.get("x") == "32"
-        response = HookResponse(200, [b"HTTP/1.1 200 OK"], None)
+        response = HookResponse(200, b"HTTP/1.1 200 OK", None)
         script.on_response(request, response)
         assert response.headers.get("a") == "\u4f60".encode().decode("latin-1")
         request.context["lua.reply_headers"] = "x"

@@ -128,7 +128,7 @@ class TestReplies:
         request = make_request()
         script.on_request(request)
         assert request.answer is None
-        response = HookResponse(200, [b"HTTP/1.1 200 OK", b"Server: theirs", b"X-B: c"], None)
+        response = HookResponse(200, b"HTTP/1.1 200 OK\r\nServer: theirs\r\nX-B: c", None)
         assert script.on_replies
         script.on_response(request, response)
         assert response.headers.get_all("x-a") == ["1", "2"]
@@ -140,14 +140,14 @@ class TestReplies:
         request = make_request()
         for name, value in (("A", "1"), ("B", "2"), ("A", "3")):
             engine.load("script.x", f"ngx.header['{name}'] = '{value}'", {}).on_request(request)
-        response = HookResponse(200, [b"HTTP/1.1 200 OK"], None)
+        response = HookResponse(200, b"HTTP/1.1 200 OK", None)
         engine.load("script.x", "ngx.header.x = nil", {}).on_response(request, response)
         assert sorted(response.headers.items()) == [("A", "3"), ("B", "2")]
 
     def test_nothing_added(self, engine: Any) -> None:
         """A script that set nothing leaves the reply alone."""
         script = engine.load("script.x", "local x = ngx.header", {})
-        request, response = make_request(), HookResponse(200, [b"HTTP/1.1 200 OK", b"A: b"], None)
+        request, response = make_request(), HookResponse(200, b"HTTP/1.1 200 OK\r\nA: b", None)
         script.on_request(request)
         script.on_response(request, response)
         assert not response.headers_changed

@@ -181,3 +181,109 @@ def test_call_that_only_python_saw_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pairs(request) == []
     request = run(engine, "ngx.req.set_header('X-B', tostring(ngx.ctx.x))")
     assert pairs(request) == [("X-B", "nil")]
+
+
+#: A value that is another one in each request.
+NEW = "ngx.req.set_header('X-A', ngx.var.arg_x)"
+
+
+@pytest.mark.parametrize(
+    ("code", "numbers"),
+    [
+        ("ngx.req.set_header('X-A', 'a')", 1),
+        ("ngx.req.set_header('x-two', ' a ')", 1),
+        ("ngx.req.set_header('X-A', ngx.var.arg_y)", 2),
+        (NEW, 16),
+        ("ngx.req.set_header('X-A', 'a') ngx.req.set_header('X-B', 'b')", 0),
+        ("ngx.req.set_header('X-Forwarded-For', '192.0.2.1')", 0),
+        (f"ngx.req.set_header('X-A', '{'a' * 189}')", 1),
+        (f"ngx.req.set_header('X-A', '{'a' * 190}')", 0),
+    ],
+)
+def test_numbers(engine: Any, code: str, numbers: int) -> None:
+    """Lua returns a header with a value that it has returned before as a number, and the request
+    is what a new script makes of it."""
+    script = engine.load("script.x", code, {})
+    for number in range(40):
+        asked, same = (
+            make_request(f"/?x={number}&y={number % 2}", headers=("X-Two: 1", "A: b", "x-two: 2"))
+            for _ in range(2)
+        )
+        script.on_request(asked)
+        run(engine, code, same)
+        assert asked.headers.items() == same.headers.items()
+        assert asked.headers_changed
+    assert len(script._learned) == numbers
+
+
+def test_numbers_are_known_once(engine: Any) -> None:
+    """A header with a number waits, is seen, replaced, and lost with a failure like any other."""
+    script = engine.load(
+        "script.x",
+        "ngx.req.set_header('X-A', 'a') local what = ngx.var.arg_what"
+        " if what == 'more' then ngx.req.set_header('X-A', 'b') ngx.req.set_header('X-B', 'c')"
+        " elseif what == 'clear' then ngx.req.clear_header('X-A')"
+        " elseif what == 'fail' then error('x') elseif what == 'end' then ngx.exit(ngx.OK)"
+        " elseif what == 'global' then made = 1 end",
+        {},
+    )
+    quick = engine.load(
+        "script.x",
+        "local method = ngx.req.get_method() ngx.req.set_header('X-A', 'a')"
+        " if method == 'PUT' then ngx.req.set_header('X-B', 'b') end",
+        {},
+    )
+    late = engine.load(
+        "script.x",
+        "local method = ngx.req.get_method() if method == 'PUT' then error('x') end"
+        " ngx.req.set_header('X-C', 'c') if method == 'POST' then error('y') end",
+        {},
+    )
+    for _ in range(5):
+        for what, wanted in (
+            ("", [("X-A", "a")]),
+            ("more", [("X-A", "b"), ("X-B", "c")]),
+            ("clear", []),
+            ("end", [("X-A", "a")]),
+            ("fail", None),
+            ("global", [("X-A", "a")]),
+        ):
+            asked = make_request(f"/?what={what}")
+            if wanted is None:
+                with pytest.raises(HookFailure, match="x"):
+                    script.on_request(asked)
+            else:
+                script.on_request(asked)
+                assert pairs(asked) == wanted
+        for method, wanted in (
+            ("GET", [("X-A", "a")]),
+            ("PUT", [("X-A", "a"), ("X-B", "b")]),
+            ("GET", [("X-A", "a")]),
+        ):
+            asked = make_request(method=method)
+            quick.on_request(asked)
+            assert pairs(asked) == wanted
+        for method in ("GET", "PUT", "GET", "POST"):
+            asked = make_request(method=method)
+            if method == "GET":
+                late.on_request(asked)
+                assert pairs(asked) == [("X-C", "c")]
+            else:
+                with pytest.raises(HookFailure):
+                    late.on_request(asked)
+                assert pairs(asked) == []
+    assert quick._learned == [(b"x-a", b"\r\nX-A: a")]
+    assert late._learned == [(b"x-c", b"\r\nX-C: c")]
+
+
+def test_number_in_a_full_head(engine: Any) -> None:
+    """Where the head may have no room, the header is set at once, and is refused at its line."""
+    script = engine.load("script.x", "ngx.req.set_header('X-A', 'a')", {})
+    for _ in range(3):
+        script.on_request(make_request())
+    full = make_request(headers=tuple(f"X: {number}" for number in range(256)))
+    with pytest.raises(HookFailure, match="line 1: expected at most 256 headers"):
+        script.on_request(full)
+    assert not full.headers_changed
+    script.on_request(almost := make_request(headers=tuple(f"X: {n}" for n in range(255))))
+    assert almost.headers["x-a"] == "a"

@@ -21,7 +21,7 @@ def request(
     return HookRequest(
         method.encode(),
         target.encode("latin-1"),
-        [b"", b"Accept: */*", b"Cookie: a=1; b=2", b"X-Two: 1", b"X-Two: 2"],
+        b"\r\nAccept: */*\r\nCookie: a=1; b=2\r\nX-Two: 1\r\nX-Two: 2",
         {"host": b"www.example.com", "x-forwarded-for": b"10.1.2.3"},
         address=client.encode(),
     )
@@ -29,9 +29,7 @@ def request(
 
 def response(status: int = 200) -> HookResponse:
     """A reply as the data plane passes it to hooks."""
-    return HookResponse(
-        status, [b"HTTP/1.1 200 OK", b"Server: nginx", b"Content-Type: text/plain"], {}
-    )
+    return HookResponse(status, b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/plain", {})
 
 
 class Hooks:

@@ -76,7 +76,7 @@ def test_failures_are_told_as_shown() -> None:
         regex.MAX_PATTERN,
         regex.MAX_SUBJECT,
         net.MAX_URL,
-        headers._MAX_LINES,
+        headers.MAX_LINES,
     ],
 )
 def test_limits_are_those_of_the_code(number: int) -> None:
