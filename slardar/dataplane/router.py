@@ -19,7 +19,6 @@ from slardar.http1.interfaces import (
     PlaneBase,
     SelectionBase,
     Step,
-    Way,
 )
 from slardar.http1.own_replies import error_reply
 from slardar.http1.record import BY_SLARDAR
@@ -40,7 +39,6 @@ class Router(PlaneBase):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
-        self.way = _Way(self)
         #: By the name of the upstream: those that were asked for before.
         self.selections: dict[str, Selection] = {}
         #: The name in Host does not tell all: there are routes, which come before it, or
@@ -57,7 +55,25 @@ class Router(PlaneBase):
     def begin(
         self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
     ) -> ExchangeBase | None:
-        return _begin(self, downstream, request, channel)
+        self.requests += 1
+        if self.hooks is not None and self.hooks.sees(request):
+            if channel is not None and channel.put_off(
+                _Hooks(self, downstream, request, channel), request.host
+            ):
+                return None
+            hooked = self.hooks.request(request)
+            return self._begin_hooked(hooked, None, downstream, request, channel)
+        selection: SelectionBase | None
+        selection = None if self.has_routes else self.selections.get(request.host)
+        if selection is None:
+            choice = self.choose(request)
+            selection = self._selection_of(choice)
+            if selection is None:
+                downstream.refuse(502, self.missing(request, choice))
+                return None
+            if self.has_waiting and self.hold(selection, downstream, request, channel, None):
+                return None
+        return Exchange(self, downstream, request, selection)
 
     def begin_on(
         self, upstream: str, downstream: Downstream, request: Request, body: SeenBody | None = None
@@ -67,8 +83,8 @@ class Router(PlaneBase):
         self.requests += 1
         if self.hooks is not None:
             hooked = self.hooks.request_with(request, body, upstream)
-            return _begin_hooked(self, hooked, upstream, downstream, request, None)
-        return _begin_named(self, upstream, downstream, request, None, None)
+            return self._begin_hooked(hooked, upstream, downstream, request)
+        return self.begin_named(upstream, downstream, request)
 
     def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
         hooks = self.hooks
@@ -91,7 +107,7 @@ class Router(PlaneBase):
             return None
         # They may have gone while the body came.
         hooked = None if hooks is None else hooks.request_with(request, body, None)
-        return _begin_hooked(self, hooked, None, downstream, request, channel)
+        return self._begin_hooked(hooked, None, downstream, request, channel)
 
     def begin_named(
         self,
@@ -102,7 +118,64 @@ class Router(PlaneBase):
         hooked: HookedRequest | None = None,
     ) -> ExchangeBase | None:
         """The same for a request that was counted, and that hooks have seen."""
-        return _begin_named(self, upstream, downstream, request, channel, hooked)
+        selection: SelectionBase | None = self.selections.get(upstream)
+        if selection is None:
+            selection = self.first_use(upstream)
+            if selection is None:
+                _refuse(downstream, f"no upstream {upstream!r}", hooked)
+                return None
+        return self._begin_on(selection, downstream, request, channel, hooked)
+
+    def _begin_hooked(
+        self,
+        hooked: HookedRequest | None,
+        upstream: str | None,
+        downstream: Downstream,
+        request: Request,
+        channel: ChannelBase | None = None,
+    ) -> ExchangeBase | None:
+        """The same when hooks have seen the request; the upstream that one of them chooses
+        wins."""
+        if hooked is not None:
+            record = downstream.record
+            if record is not None:
+                record.error, record.hook = hooked.error, hooked.hook
+            if hooked.answer is not None:
+                self.refusals += 1
+                downstream.answer(hooked.answer, hooked.body)
+                return None
+            upstream = hooked.upstream or upstream
+        if upstream is not None:
+            return self.begin_named(upstream, downstream, request, channel, hooked)
+        selection: SelectionBase | None
+        selection = None if self.has_routes else self.selections.get(request.host)
+        if selection is None:
+            choice = self.choose(request)
+            selection = self._selection_of(choice)
+            if selection is None:
+                _refuse(downstream, self.missing(request, choice), hooked)
+                return None
+        return self._begin_on(selection, downstream, request, channel, hooked)
+
+    def _begin_on(
+        self,
+        selection: SelectionBase,
+        downstream: Downstream,
+        request: Request,
+        channel: ChannelBase | None,
+        hooked: HookedRequest | None,
+    ) -> ExchangeBase | None:
+        if self.has_waiting and self.hold(selection, downstream, request, channel, hooked):
+            return None
+        exchange = Exchange(self, downstream, request, selection)
+        if hooked is not None:
+            if hooked.new_body is not None:
+                exchange.give_body(hooked.new_body, [])
+            if hooked.sees_reply:
+                exchange.hooked = hooked
+                # Where it went in the end, whoever has chosen that.
+                hooked.upstream = exchange.selection.name
+        return exchange
 
     def refused(self, status: int) -> None:
         self.refusals += 1
@@ -181,106 +254,6 @@ class Router(PlaneBase):
         raise NotImplementedError
 
 
-# These are functions: a method of a class that has subclasses in Python is looked up for each call.
-
-
-def _begin(
-    router: Router, downstream: Downstream, request: Request, channel: ChannelBase | None
-) -> ExchangeBase | None:
-    """Begin a request that comes."""
-    router.requests += 1
-    if router.hooks is not None and router.hooks.sees(request):
-        if channel is not None and channel.put_off(
-            _Hooks(router, downstream, request, channel), request.host
-        ):
-            return None
-        hooked = router.hooks.request(request)
-        return _begin_hooked(router, hooked, None, downstream, request, channel)
-    selection: SelectionBase | None
-    selection = None if router.has_routes else router.selections.get(request.host)
-    if selection is None:
-        choice = router.choose(request)
-        selection = router._selection_of(choice)
-        if selection is None:
-            downstream.refuse(502, router.missing(request, choice))
-            return None
-        if router.has_waiting and router.hold(selection, downstream, request, channel, None):
-            return None
-    return Exchange(router, downstream, request, selection)
-
-
-def _begin_hooked(
-    router: Router,
-    hooked: HookedRequest | None,
-    upstream: str | None,
-    downstream: Downstream,
-    request: Request,
-    channel: ChannelBase | None,
-) -> ExchangeBase | None:
-    """Begin a request that was counted, and that hooks have seen; the upstream that one of them
-    chooses wins."""
-    if hooked is not None:
-        record = downstream.record
-        if record is not None:
-            record.error, record.hook = hooked.error, hooked.hook
-        if hooked.answer is not None:
-            router.refusals += 1
-            downstream.answer(hooked.answer, hooked.body)
-            return None
-        upstream = hooked.upstream or upstream
-    if upstream is not None:
-        return _begin_named(router, upstream, downstream, request, channel, hooked)
-    selection: SelectionBase | None
-    selection = None if router.has_routes else router.selections.get(request.host)
-    if selection is None:
-        choice = router.choose(request)
-        selection = router._selection_of(choice)
-        if selection is None:
-            _refuse(downstream, router.missing(request, choice), hooked)
-            return None
-    return _begin_on(router, selection, downstream, request, channel, hooked)
-
-
-def _begin_named(
-    router: Router,
-    upstream: str,
-    downstream: Downstream,
-    request: Request,
-    channel: ChannelBase | None,
-    hooked: HookedRequest | None,
-) -> ExchangeBase | None:
-    """Begin a request on the upstream of this name."""
-    selection: SelectionBase | None = router.selections.get(upstream)
-    if selection is None:
-        selection = router.first_use(upstream)
-        if selection is None:
-            _refuse(downstream, f"no upstream {upstream!r}", hooked)
-            return None
-    return _begin_on(router, selection, downstream, request, channel, hooked)
-
-
-def _begin_on(
-    router: Router,
-    selection: SelectionBase,
-    downstream: Downstream,
-    request: Request,
-    channel: ChannelBase | None,
-    hooked: HookedRequest | None,
-) -> ExchangeBase | None:
-    """Begin a request on an upstream."""
-    if router.has_waiting and router.hold(selection, downstream, request, channel, hooked):
-        return None
-    exchange = Exchange(router, downstream, request, selection)
-    if hooked is not None:
-        if hooked.new_body is not None:
-            exchange.give_body(hooked.new_body, [])
-        if hooked.sees_reply:
-            exchange.hooked = hooked
-            # Where it went in the end, whoever has chosen that.
-            hooked.upstream = exchange.selection.name
-    return exchange
-
-
 def _refuse(downstream: Downstream, message: str, hooked: HookedRequest | None) -> None:
     """There is no such upstream: hooks that want to see replies see that one."""
     if hooked is not None and hooked.sees_reply:
@@ -304,21 +277,6 @@ _GENERAL: Final = {
     503: "the service is not available at the moment",
     504: "the service did not answer in time",
 }
-
-
-class _Way(Way):
-    """The way into a router."""
-
-    __slots__ = ("_router",)
-
-    def __init__(self, router: Router) -> None:
-        super().__init__(router)
-        self._router = router
-
-    def begin(
-        self, downstream: Downstream, request: Request, channel: ChannelBase
-    ) -> ExchangeBase | None:
-        return _begin(self._router, downstream, request, channel)
 
 
 class _Hooks(Step):
@@ -354,8 +312,8 @@ class _Hooks(Step):
     def go_on(self) -> None:
         downstream, request = self._downstream, self._request
         if downstream.waits_for(request):
-            exchange = _begin_hooked(
-                self._plane, self._hooked, None, downstream, request, self._channel
+            exchange = self._plane._begin_hooked(
+                self._hooked, None, downstream, request, self._channel
             )
             if exchange is not None:
                 downstream.begun(exchange)

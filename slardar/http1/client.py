@@ -485,7 +485,7 @@ class ClientConnection(Downstream):
             if misdirected:
                 self.refuse(421, _MISDIRECTED)
                 return
-            exchange = self._exchange = host.way.begin(self, request, channel)
+            exchange = self._exchange = host.begin(self, request, channel)
             if exchange is not None:
                 exchange.start()
             return
@@ -505,7 +505,7 @@ class ClientConnection(Downstream):
         waiting = host.wait_for_body(self, request)
         if waiting is None:
             # Where hooks see the request later, what comes of the body waits in the buffer.
-            exchange = host.way.begin(self, request, self.channel)
+            exchange = host.begin(self, request, self.channel)
             if exchange is not None:
                 self._start(exchange)
         elif waiting.is_large:

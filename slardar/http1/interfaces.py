@@ -54,7 +54,6 @@ __all__ = [
     "Step",
     "TunnelBase",
     "WaitingExchange",
-    "Way",
     "request_ended",
 ]
 
@@ -746,8 +745,6 @@ class PlaneBase:
 
     def __init__(self, clock: Clock) -> None:
         self.clock: Clock = clock
-        #: By which nearly every request comes to :meth:`begin`.
-        self.way: Way = Way(self)
         self.new_id: RequestIds = RequestIds()
         #: Makes the trace contexts of requests; ``None`` where nothing is traced.
         self.tracer: Tracer | None = None
@@ -897,25 +894,6 @@ class PlaneBase:
     def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         raise NotImplementedError
-
-
-class Way:
-    """The way of requests into a plane.
-
-    No class that is not compiled is made of it, as of planes; so a call of its method is one of C,
-    which takes 1,500 instructions less.
-    """
-
-    __slots__ = ("_plane",)
-
-    def __init__(self, plane: PlaneBase) -> None:
-        self._plane = plane
-
-    def begin(
-        self, downstream: Downstream, request: Request, channel: ChannelBase
-    ) -> ExchangeBase | None:
-        """See :meth:`PlaneBase.begin`."""
-        return self._plane.begin(downstream, request, channel)
 
 
 def request_ended(plane: PlaneBase, record: RequestRecord) -> None:

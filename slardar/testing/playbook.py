@@ -34,7 +34,6 @@ from slardar.http1.interfaces import (
     SelectionBase,
     Step,
     TunnelBase,
-    Way,
 )
 from slardar.http1.record import RequestRecord
 from slardar.http1.request import Request
@@ -140,8 +139,6 @@ class FakeHost(Router):
     def __init__(self, clock: FakeClock, selection: FakeSelection | None) -> None:
         super().__init__(clock)
         self.selection = selection
-        # To the method below.
-        self.way = Way(self)
         self.new_id = RequestIds(b"id")
         #: The requests that began, and the statuses of replies that slardar made.
         self.began: list[Request] = []
