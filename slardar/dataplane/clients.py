@@ -15,11 +15,11 @@ from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.greeting import Greeting
 from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.listener import Listener
-from slardar.dataplane.listener_kinds import Connection, ListenerKind, find_kind
+from slardar.dataplane.listener_kinds import ListenerKind, find_kind
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.system import Socket
-from slardar.http1.interfaces import ChannelProtocol, PlaneBase, TunnelBase
+from slardar.http1.interfaces import Connection, PlaneBase, TunnelBase
 from slardar.http1.proxy_header import Ends
 from slardar.http1.record import RequestRecord
 from slardar.model.listener import ListenerSpec
@@ -173,7 +173,7 @@ class Clients:
         listener = greeting.listener
         self.connected.add(kind.serve(self._plane, self._poller, sock, address, listener, ends))
 
-    def closed(self, connection: ChannelProtocol) -> None:
+    def closed(self, connection: Connection) -> None:
         """A connection has ended."""
         self.connected.discard(connection)
         if self._full:

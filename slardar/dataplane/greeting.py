@@ -14,7 +14,7 @@ from typing import TypeAlias
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.system import Socket
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Downstream, PlaneBase
+from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Connection, PlaneBase
 from slardar.http1.proxy_header import MAX_HEADER, BadHeader, Ends, HeaderReader
 from slardar.model.listener import ListenerSpec
 
@@ -24,18 +24,15 @@ __all__ = ["Greeted", "Greeting"]
 Greeted: TypeAlias = Callable[["Greeting", Socket, Ends | None], None]
 
 
-class Greeting(Downstream):
+class Greeting(Connection):
     """The protocol of a connection whose header has not come yet; ``address`` is its peer's.
 
     The whole header must come within ``timeouts.client_header``.  A connection on which
     anything else comes is closed at once, without a reply; ``plane.turned_away`` is told.  One
     that ends before it has sent a byte is nobody's mistake: many health checks do so.
-
-    (It is a ``Downstream``, though no request comes from it, so that it is counted among the
-    connections of its listener.)
     """
 
-    __slots__ = ("_greeted", "_plane", "_reader", "address", "channel", "listener")
+    __slots__ = ("_greeted", "_plane", "_reader", "address", "listener")
 
     def __init__(
         self, plane: PlaneBase, address: bytes, listener: ListenerSpec, greeted: Greeted
@@ -46,7 +43,6 @@ class Greeting(Downstream):
         self._reader = HeaderReader()
         self.address = address
         self.listener = listener
-        self.channel: ChannelBase
 
     def __repr__(self) -> str:
         return f"<Greeting {self.address!r} {self._reader.size}>"

@@ -1,15 +1,16 @@
 """The kinds of listeners: what serves the connections that a listener accepts.
 
-A kind is two factories: one makes what serves a connection, the other makes its channel.
+A kind makes two things: what serves a connection, and its channel.
 The data plane is given a table of kinds, and picks one by the listener's protocol.  A
 further protocol is a further entry of the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Final, NamedTuple, Protocol, cast
+from collections.abc import Mapping
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
@@ -18,64 +19,30 @@ from slardar.dataplane.tls_channel import TlsChannel
 from slardar.dataplane.tls_contexts import TlsContexts
 from slardar.errors import ConfigError
 from slardar.http1.client import ClientConnection
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, PlaneBase
+from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Connection, PlaneBase
 from slardar.http1.proxy_header import Ends
-from slardar.http1.record import RequestRecord
 from slardar.model.listener import HTTP, HTTPS, ListenerSpec
 
-__all__ = [
-    "LISTENER_KINDS",
-    "Connection",
-    "ListenerKind",
-    "find_kind",
-    "plain_channel",
-    "with_tls",
-]
+__all__ = ["LISTENER_KINDS", "HttpKind", "ListenerKind", "find_kind", "with_tls"]
 
 
-class Connection(Protocol):
-    """What serves a connection, as the data plane sees it.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ListenerKind:
+    """How the connections of one protocol are served."""
 
-    It is also the protocol of its channel (:class:`~slardar.http1.interfaces.ChannelProtocol`),
-    and calls ``closed`` of the plane when it has ended.
-    """
+    __slots__ = ()
 
-    channel: ChannelBase
-    #: What is known of the request under way; ``None`` without one, or where nobody observes.
-    record: RequestRecord | None
+    def make_connection(
+        self, plane: PlaneBase, address: bytes, listener: ListenerSpec
+    ) -> Connection:
+        """What serves a connection; ``address`` is the client's, without port."""
+        raise NotImplementedError
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is under way, so that a plane that drains may end it."""
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it has served nothing yet: a plane that drains leaves it more time."""
-
-    @property
-    def held(self) -> int:
-        """Bytes that it keeps in memory, besides those in its channel."""
-
-    def attach(self, channel: ChannelBase) -> None:
-        """Begin to serve ``channel``."""
-
-    def ended(self, channel: ChannelBase) -> None:
-        """The client will send no more; also called to end a connection that is idle."""
-
-    def close(self) -> None:
-        """End the connection now, whatever is under way."""
-
-
-class ListenerKind(NamedTuple):
-    """How the connections of one protocol are served.
-
-    ``make_connection(plane, address, listener)`` makes what serves a connection;
-    ``address`` is the client's, without port.  ``make_channel(poller, sock, protocol,
-    listener)`` makes the channel on the socket that was accepted.
-    """
-
-    make_connection: Callable[[PlaneBase, bytes, ListenerSpec], Connection]
-    make_channel: Callable[[Poller, Socket, ChannelProtocol, ListenerSpec], ChannelBase]
+    def make_channel(
+        self, poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
+    ) -> ChannelBase:
+        """The channel on the socket that was accepted."""
+        raise NotImplementedError
 
     def serve(
         self,
@@ -91,43 +58,57 @@ class ListenerKind(NamedTuple):
         ``ends`` are those that a PROXY protocol header has told.
         """
         connection = self.make_connection(plane, address, listener)
-        protocol = cast("ChannelProtocol", connection)
-        channel = self.make_channel(poller, sock, protocol, listener)
+        channel = self.make_channel(poller, sock, connection, listener)
         channel.ends = ends
         connection.attach(channel)
         return connection
 
 
-def plain_channel(
-    poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
-) -> ChannelBase:
-    """A channel that sends and receives bytes as they are."""
-    # A client that expects TLS must never be served in the clear.
-    assert not listener.tls
-    return PlainChannel(poller, sock, protocol)
+@mypyc_attr(allow_interpreted_subclasses=True)
+class HttpKind(ListenerKind):
+    """HTTP, on a channel that sends and receives bytes as they are."""
+
+    __slots__ = ()
+
+    def make_connection(
+        self, plane: PlaneBase, address: bytes, listener: ListenerSpec
+    ) -> Connection:
+        """See the base."""
+        return ClientConnection(plane, address, listener)
+
+    def make_channel(
+        self, poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
+    ) -> ChannelBase:
+        """See the base."""
+        # A client that expects TLS must never be served in the clear.
+        assert not listener.tls
+        return PlainChannel(poller, sock, protocol)
+
+
+class HttpsKind(HttpKind):
+    """HTTP inside of TLS, with the certificates of ``contexts``."""
+
+    __slots__ = ("_contexts",)
+
+    def __init__(self, contexts: TlsContexts) -> None:
+        self._contexts = contexts
+
+    def make_channel(
+        self, poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
+    ) -> ChannelBase:
+        """See the base."""
+        return TlsChannel(poller, sock, protocol, self._contexts, listener)
 
 
 #: The kinds that slardar has, by their protocols.
-LISTENER_KINDS: Final[Mapping[str, ListenerKind]] = {
-    HTTP: ListenerKind(ClientConnection, plain_channel)
-}
+LISTENER_KINDS: Final[Mapping[str, ListenerKind]] = {HTTP: HttpKind()}
 
 
 def with_tls(
     kinds: Mapping[str, ListenerKind], contexts: TlsContexts
 ) -> Mapping[str, ListenerKind]:
     """These kinds, and that of HTTP inside of TLS with the certificates of ``contexts``."""
-    return {HTTPS: ListenerKind(ClientConnection, partial(_tls_channel, contexts)), **kinds}
-
-
-def _tls_channel(
-    contexts: TlsContexts,
-    poller: Poller,
-    sock: Socket,
-    protocol: ChannelProtocol,
-    listener: ListenerSpec,
-) -> ChannelBase:
-    return TlsChannel(poller, sock, protocol, contexts, listener)
+    return {HTTPS: HttpsKind(contexts), **kinds}
 
 
 def find_kind(kinds: Mapping[str, ListenerKind], listener: ListenerSpec) -> ListenerKind:

@@ -52,7 +52,7 @@ from slardar.http1.heads import BadMessage
 from slardar.http1.https import hsts_line, https_url
 from slardar.http1.interfaces import (
     ChannelBase,
-    ChannelProtocol,
+    Connection,
     Downstream,
     HookedRequest,
     Reminder,
@@ -726,7 +726,7 @@ class DataPlane(Router):
             record.status, record.answered_by, record.error = NO_REPLY, BY_SLARDAR, reason
             request_ended(self, record)
 
-    def closed(self, connection: ChannelProtocol) -> None:
+    def closed(self, connection: Connection) -> None:
         """A connection has ended."""
         self._clients.closed(connection)
 

@@ -31,7 +31,7 @@ from slardar.http1.https import asked_host, needs_hsts
 from slardar.http1.interfaces import (
     Bytes,
     ChannelBase,
-    Downstream,
+    Connection,
     ExchangeBase,
     HookedRequest,
     PlaneBase,
@@ -89,7 +89,7 @@ _USE_HTTPS: Final = "this host is served over https"
 _BEGINNING: Final = b"HTTP/1.1 "
 
 
-class ClientConnection(Downstream):
+class ClientConnection(Connection):
     """The protocol of one client's channel.
 
     ``peer`` is the address of whoever is connected; it is set before the first request.
@@ -126,7 +126,6 @@ class ClientConnection(Downstream):
         "_state",
         "_trusted",
         "_waiting",
-        "channel",
         "listener",
         "peer",
     )
@@ -142,7 +141,6 @@ class ClientConnection(Downstream):
         #: What has accepted it.
         self.listener: ListenerSpec = listener
         self._scheme: bytes = listener.scheme
-        self.channel: ChannelBase
         self._state = _IDLE
         #: A request has come and is over.
         self._asked = False

@@ -41,6 +41,7 @@ __all__ = [
     "ChannelBase",
     "ChannelProtocol",
     "Clock",
+    "Connection",
     "Downstream",
     "ExchangeBase",
     "HookedRequest",
@@ -702,6 +703,44 @@ class Downstream(ChannelProtocol):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Connection(Downstream):
+    """What serves a connection that a listener has accepted, as the data plane sees it.
+
+    It is the protocol of its channel, and calls ``closed`` of the plane when it has ended.
+    """
+
+    __slots__ = ("channel",)
+
+    def __init__(self, listener_id: str) -> None:
+        super().__init__(listener_id)
+        self.channel: ChannelBase
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way, so that a plane that drains may end it."""
+        raise NotImplementedError
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it has served nothing yet: a plane that drains leaves it more time."""
+        raise NotImplementedError
+
+    @property
+    def held(self) -> int:
+        """Bytes that it keeps in memory, besides those in its channel."""
+        raise NotImplementedError
+
+    def attach(self, channel: ChannelBase) -> None:
+        """Begin to serve ``channel``."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the connection now, whatever is under way.  To end one that is idle, ``ended`` is
+        called."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TunnelBase(ChannelProtocol):
     """Two channels joined, as the plane sees them."""
 
@@ -891,7 +930,7 @@ class PlaneBase:
         """A tunnel is closed."""
         raise NotImplementedError
 
-    def closed(self, connection: ChannelProtocol) -> None:
+    def closed(self, connection: Connection) -> None:
         """A connection has ended."""
         raise NotImplementedError
 

@@ -28,14 +28,13 @@ from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site as WebSite
 
 from slardar.config import Health, Settings, Tls
-from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
+from slardar.dataplane.listener_kinds import LISTENER_KINDS, HttpKind, ListenerKind
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.system import Socket
 from slardar.errors import ConfigError
 from slardar.hooks.engine import ScriptError
-from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelBase, ChannelProtocol
 from slardar.model.hook import Code, Hook, HookKey, check_new_hook_name
 from slardar.model.listener import ListenerSpec
@@ -147,7 +146,7 @@ class Site:
         web.requestFactory = _Request
         endpoint = TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1")
         self._port = await endpoint.listen(web)
-        kinds = {**LISTENER_KINDS, _SECURE: ListenerKind(ClientConnection, _plain)}
+        kinds = {**LISTENER_KINDS, _SECURE: _SecureKind()}
         try:
             explaining, serving = (self._make_plane(kinds) for _ in range(2))
             settings = self._settings
@@ -293,14 +292,18 @@ class Site:
         return bytes(client.data)
 
 
+class _SecureKind(HttpKind):
+    """Takes what a trusted proxy has taken from TLS."""
+
+    def make_channel(
+        self, poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
+    ) -> ChannelBase:
+        """See the base."""
+        return PlainChannel(poller, sock, protocol)
+
+
 def _late(client: _Client, _result: Any, _seconds: float) -> None:
     client.transport.abortConnection()  # type: ignore[union-attr]
-
-
-def _plain(
-    poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
-) -> ChannelBase:
-    return PlainChannel(poller, sock, protocol)
 
 
 def _head(request: Asked) -> bytes:

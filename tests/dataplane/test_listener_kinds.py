@@ -12,11 +12,12 @@ from twisted.internet.defer import Deferred
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
 from slardar.dataplane.channel import Channel
-from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind, plain_channel
+from slardar.dataplane.listener_kinds import LISTENER_KINDS, HttpKind, ListenerKind
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.proxy import DataPlane
+from slardar.dataplane.system import Socket
 from slardar.errors import ConfigError
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, PlaneBase
+from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Connection, PlaneBase
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import Live
 from tests.dataplane.kit import PATIENCE, HandReactor, pump
@@ -30,7 +31,7 @@ class Swapping(Channel):
     """A channel whose bytes are not those of its socket: upper case is lower case there."""
 
     def __init__(
-        self, poller: Poller, sock: socket.socket, protocol: ChannelProtocol, listener: ListenerSpec
+        self, poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
     ) -> None:
         super().__init__(poller, sock, protocol)
         self.listener = listener
@@ -42,19 +43,31 @@ class Swapping(Channel):
         return super().write(bytes(data).swapcase())
 
 
-class Echo(ChannelProtocol):
+class Echo(Connection):
     """Says what it hears, behind the name of its listener."""
 
     def __init__(self, plane: PlaneBase, address: bytes, listener: ListenerSpec) -> None:
+        super().__init__(listener.id)
         self.plane, self.address, self.listener = plane, address, listener
-        self.channel: ChannelBase
-        self.is_idle, self.held = True, 0
+        self.heard = False
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.heard
+
+    @property
+    def is_fresh(self) -> bool:
+        return False
+
+    @property
+    def held(self) -> int:
+        return 0
 
     def attach(self, channel: ChannelBase) -> None:
         self.channel = channel
 
     def received(self, channel: ChannelBase, data: Any) -> None:
-        self.is_idle = False
+        self.heard = True
         channel.write(f"{self.listener.id}: ".encode() + data)
 
     def ended(self, channel: ChannelBase) -> None:
@@ -63,6 +76,24 @@ class Echo(ChannelProtocol):
     def close(self) -> None:
         self.channel.close()
         self.plane.closed(self)
+
+
+class EchoKind(HttpKind):
+    """Echoes on plain channels."""
+
+    def make_connection(
+        self, plane: PlaneBase, address: bytes, listener: ListenerSpec
+    ) -> Connection:
+        return Echo(plane, address, listener)
+
+
+class SwappingKind(EchoKind):
+    """Echoes on channels that swap."""
+
+    def make_channel(
+        self, poller: Poller, sock: Socket, protocol: ChannelProtocol, listener: ListenerSpec
+    ) -> ChannelBase:
+        return Swapping(poller, sock, protocol, listener)
 
 
 class Place:
@@ -125,9 +156,9 @@ def new_place() -> Iterator[Callable[..., Place]]:
 
 
 def test_listener_of_a_further_kind_is_an_entry(new_place: Callable[..., Place]) -> None:
-    """Its factories make connection and channel, and both know the listener; HTTP is served
+    """It makes connection and channel, and both know the listener; HTTP is served
     beside it."""
-    place = new_place(echo=ListenerKind(Echo, Swapping))
+    place = new_place(echo=SwappingKind())
     echo = ListenerSpec("the echo", ANYWHERE, protocol="echo", upstream="x")
     web = ListenerSpec("the web", ANYWHERE)
     echo_port, web_port = place.listen(echo), place.listen(web)
@@ -149,7 +180,7 @@ def test_listener_of_a_further_kind_is_an_entry(new_place: Callable[..., Place])
 
 def test_connections_of_every_kind_end_with_the_plane(new_place: Callable[..., Place]) -> None:
     """Also one that is busy, when the time is over."""
-    place = new_place(echo=ListenerKind(Echo, plain_channel))
+    place = new_place(echo=EchoKind())
     client, _ = place.ask(place.listen(ListenerSpec("e", ANYWHERE, protocol="echo")), b"x")
     assert place.stop().called
     client.setblocking(True)
@@ -174,4 +205,4 @@ def test_tls_is_never_served_in_the_clear(connect: Callable[..., Any]) -> None:
     channel, _, protocol = connect()
     secure = ListenerSpec("s", ANYWHERE, tls=True)
     with pytest.raises(AssertionError):
-        plain_channel(channel._poller, channel.sock, protocol, secure)
+        HttpKind().make_channel(channel._poller, channel.sock, protocol, secure)
