@@ -1,9 +1,10 @@
 # cython: language_level=3
 """Writes lines of an access log in C: each value is looked at and copied in one pass.
 
-:class:`slardar.observers.lines.NativeJsonLines` uses it.  A line is written only if nothing in it is unusual: its texts are ASCII that needs no escape, its times are
-some that JSON shows without an exponent, and it has room.  Everything else is left to the
-Python form, which also cuts lines that are too long.
+:class:`slardar.observers.lines.NativeJsonLines` uses it.  A line is written only if nothing in it
+is unusual: its texts are ASCII that needs no escape, its times are some that JSON shows without an
+exponent, and it has room.  Everything else is left to the Python form, which also cuts lines that
+are too long.
 
 How memory is kept safe: what is written is compared with the room that is left, and nothing is
 read behind the size of an object.  Objects that are read are arguments of the running function,

@@ -12,7 +12,7 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Limits, Settings, Timeouts
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.proxy import DataPlane
-from slardar.http1.interfaces import ChannelProtocol, Downstream
+from slardar.http1.interfaces import Connection, Downstream
 from slardar.http1.request import parse_request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -129,7 +129,7 @@ def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     clients are accepted at once."""
     listener = FakeListener()
     plane._clients.listeners.append(listener)
-    clients: list[Any] = [ChannelProtocol(), ChannelProtocol(), ChannelProtocol()]
+    clients: list[Any] = [Connection("a"), Connection("b"), Connection("c")]
     plane._clients.connected.update(clients)
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert not listener.accepts
