@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.figures import TIMES_CHEAPER, Spread, ratios, spread
+from benchmarks.figures import CPU_OF_MANY, TIMES_CHEAPER, Spread, ratios, spread
 from benchmarks.load import Sample
 from benchmarks.memory import MemoryUse
 from benchmarks.proxies import REFERENCE, SUBJECT, TWISTED
@@ -63,6 +63,8 @@ class Results:
         if key == TIMES_CHEAPER:
             cpu = ratios(self.samples, "small", TWISTED, SUBJECT, lambda found: found.cpu_us)
             return spread(cpu)
+        if key == CPU_OF_MANY:
+            return self.cpu_ratio("p99", SUBJECT)
         if key in ("handshakes", "resumed"):
             # A rate on one core, where the others are costs.
             return spread(ratios(self.samples, key, REFERENCE, SUBJECT, lambda found: found.cpu_us))
