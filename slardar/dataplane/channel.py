@@ -24,7 +24,7 @@ from mypy_extensions import mypyc_attr
 from slardar.dataplane.pollable import Batched
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
-from slardar.dataplane.system import Socket, end_side
+from slardar.dataplane.system import PEEK, Socket, end_side
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, Step
 from slardar.http1.proxy_header import Ends
 
@@ -38,8 +38,6 @@ BULK_SIZE: Final = 262144
 BULK: Final = bytearray(BULK_SIZE)
 BULK_VIEW: Final = memoryview(BULK)
 
-#: A number: a member of an enumeration takes 3 µs to make, at each end of a connection.
-_PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 #: ``write_soon`` gathers up to so many bytes within a batch: more than a head, and few
 #: enough that those of a whole batch stay in the processor's cache.
 SMALL: Final = 8192
@@ -317,7 +315,7 @@ class Channel(ChannelBase, Batched):
         if self.arriving:
             return False
         try:
-            self.sock.recv(1, _PEEK)
+            self.sock.recv(1, PEEK)
         except BlockingIOError:
             return True
         except OSError:

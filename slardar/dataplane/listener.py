@@ -65,7 +65,7 @@ class Listener(Pollable):
         exhausted: Callable[[], None] | None = None,
     ) -> None:
         self._poller = poller
-        self.sock = self._listening = sock
+        self.sock = sock
         self.fd = sock.fileno()
         #: Monotonic seconds at which a rest ends; 0 while there is none.
         self.deadline = 0.0
@@ -101,7 +101,7 @@ class Listener(Pollable):
     def _accept(self) -> bool:
         """Accept one client; False if none can be accepted now."""
         try:
-            client = accept(self._listening)
+            client = accept(self.sock)
         except OSError as error:
             if error.errno in _GONE:
                 return True

@@ -19,15 +19,16 @@ from slardar.model.networks import UNIX, peer_address
 if TYPE_CHECKING:
     from slardar.dataplane.native_system import NativeSocket
 
-__all__ = ["Epoll", "Socket", "accept", "connected_socket", "end_side"]
+__all__ = ["PEEK", "Epoll", "Socket", "accept", "connected_socket", "end_side"]
 
 #: What a channel sends and receives with.
 Socket: TypeAlias = "socket.socket | NativeSocket"
 
 #: TIOCOUTQ's answer where the peer has acknowledged everything.
 _ACKNOWLEDGED: Final = struct.pack("i", 0)
-#: A number: a member of an enumeration takes 3 µs to make, at each end of a connection.
-_PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+#: Look at what can be read, and leave it there.  A number: a member of an enumeration takes 3 µs
+#: to make, at each end of a connection.
+PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 #: What a socket is, as numbers for the same reason.
 _OF_SOCKETS: Final[Any] = socket.SocketType
 _FAMILY: Final = _OF_SOCKETS.family.__get__
@@ -35,7 +36,7 @@ _KIND: Final = _OF_SOCKETS.type.__get__
 _PROTO: Final = _OF_SOCKETS.proto.__get__
 
 
-def _accept(listening: socket.socket) -> tuple[Socket, bytes] | None:
+def _accept(listening: Socket) -> tuple[Socket, bytes] | None:
     """Accept a client: its socket, which does not block, and its address without port;
     ``unix:`` where there is none.
 
@@ -76,7 +77,7 @@ def _end_side(sock: Socket, leaves: bool) -> bool:
     if not settled:
         return False
     try:
-        return not sock.recv(1, _PEEK)
+        return not sock.recv(1, PEEK)
     except OSError:
         return True  # nothing is there, or the connection is broken: nothing can be saved
 
