@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,6 +99,15 @@ class Embedded:
         for origin in self._origins:
             for connection in origin.connections:
                 await connection.until(lambda each=connection: each.ended)
+
+    def narrow(self) -> None:
+        """Make the kernel hold few bytes that the site and the servers have sent.
+
+        This holds for connections that come from now on; without it a receiver's buffer may grow
+        to tens of megabytes with what it is sent.
+        """
+        for port in self._ports:
+            port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 262_144)
 
     async def listen(self, factory: Any) -> int:
         """Listen on a port of the kernel's choice, until :meth:`stop`; returns it."""

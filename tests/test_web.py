@@ -510,6 +510,7 @@ def unsent(transport: Any) -> int:
 async def test_slow_client(embedded: Embedded, framed: bytes) -> None:
     """A client that does not read makes the server wait; when it reads, it gets everything."""
     origin = await single(embedded)
+    embedded.narrow()
     body = bytes(range(250)) * (BIG // 250)
     sent = body if b"Length" in framed else b"%x\r\n%b\r\n0\r\n\r\n" % (BIG, body)
     answer(origin, b"HTTP/1.1 200 OK\r\n" + framed + b"\r\n\r\n" + sent)
