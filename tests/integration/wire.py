@@ -331,6 +331,8 @@ class Proxied:
     ) -> None:
         #: The server is spoken to over TLS.
         self.is_behind = behind is not None
+        #: Nobody is spoken to over TLS.
+        self.is_plain = folder is None and behind is None
         self._behind = None if behind is None else Authority(behind)
         self._reactor = reactor
         self._authority = None if folder is None else Authority(folder)
