@@ -29,17 +29,66 @@ from slardar.http1.inline cimport digits_of, find_headers, line_end_from
 
 cdef extern from *:
     """
-    /* Whether 8 bytes have none below a blank and no DEL.  A "false" may be wrong, and then
-       each byte is looked at. */
-    static inline int slardar_are_plain(const unsigned char *at) {
-        unsigned long long word, del;
-        memcpy(&word, at, 8);
-        del = word ^ 0x7f7f7f7f7f7f7f7fULL;
-        return !((((word - 0x2020202020202020ULL) & ~word)
-                  | ((del - 0x0101010101010101ULL) & ~del)) & 0x8080808080808080ULL);
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #endif
+
+    /* 16 bytes that are looked at together; in the result of a comparison each byte is 255 or 0.
+       This is the vector type of GCC and Clang, which works on every machine. */
+    typedef unsigned char slardar_bytes __attribute__((vector_size(16)));
+
+    static inline slardar_bytes slardar_load(const unsigned char *at) {
+        slardar_bytes bytes;
+        memcpy(&bytes, at, 16);
+        return bytes;
+    }
+
+    /* How many bytes stand before the first 255; 16 if there is none. */
+    static inline int slardar_before(slardar_bytes found) {
+    #ifdef __SSE2__
+        return __builtin_ctz(_mm_movemask_epi8((__m128i)found) | 0x10000);
+    #else
+        int place = 0;
+        while (place < 16 && !found[place]) place++;
+        return place;
+    #endif
+    }
+
+    /* How many of the 16 bytes at this place come before the first one that is no letter, no
+       digit and no hyphen. */
+    static inline int slardar_name_run(const unsigned char *at) {
+        slardar_bytes bytes = slardar_load(at), lower = bytes | 32;
+        return slardar_before((slardar_bytes)~(
+            (lower - 'a' < 26) | (bytes - '0' < 10) | (bytes == '-')));
+    }
+
+    /* Before the first one that no value has: control codes but for the tab. */
+    static inline int slardar_text_run(const unsigned char *at) {
+        slardar_bytes bytes = slardar_load(at);
+        return slardar_before((slardar_bytes)(
+            ((bytes < 32) & (bytes != 9)) | (bytes == 127)));
+    }
+
+    /* Before the first one that no path with its query has. */
+    static inline int slardar_path_run(const unsigned char *at) {
+        slardar_bytes bytes = slardar_load(at);
+        return slardar_before((slardar_bytes)((bytes < 33) | (bytes > 126) | (bytes == '#')));
+    }
+
+    /* Whether the first of 16 bytes, "size" of them and 16 at most, are this folded text. */
+    static inline int slardar_is_name(
+        const unsigned char *at, const unsigned char *folded, int size
+    ) {
+        return slardar_before((slardar_bytes)((slardar_load(at) | 32) != slardar_load(folded)))
+            >= size;
     }
     """
-    bint slardar_are_plain(const unsigned char* at) noexcept nogil
+    int slardar_name_run(const unsigned char* at) noexcept nogil
+    int slardar_text_run(const unsigned char* at) noexcept nogil
+    int slardar_path_run(const unsigned char* at) noexcept nogil
+    bint slardar_is_name(
+        const unsigned char* at, const unsigned char* folded, int size
+    ) noexcept nogil
 
 cdef enum:
     # Kinds of bytes: of a name, of a value, of a path with its query.
@@ -50,6 +99,11 @@ cdef enum:
     MINOR = 1
     KEEPS = 2
     CLOSES = 4
+    # Bytes that are looked at together.
+    RUN = 16
+    # The bit that makes a capital a small letter.  Of the other bytes that names have, it makes
+    # two equal only of "^" and "~".
+    FOLD = 32
     # The longest special name, and how many there may be.
     LONGEST = 31
     MOST_NAMES = 128
@@ -74,7 +128,8 @@ cdef int EXPLAIN = heads.EXPLAIN
 
 cdef struct Name:
     int meaning
-    unsigned char text[LONGEST]
+    # In lower case, each byte with its sixth bit set.
+    unsigned char folded[LONGEST]
 
 cdef struct Names:
     # In the order of their sizes; those of size S are first[S] up to first[S + 1].
@@ -138,6 +193,8 @@ cdef int fill_names(Names* names, dict meanings) except -1:
     )
     if len(found) > MOST_NAMES or found[-1][0] > LONGEST or not found[0][0]:
         raise ImportError("the special headers do not fit into the tables")
+    if any(b"^" in name or b"~" in name for _, name, _ in found):
+        raise ImportError("a special header has a byte that folds to another one's")
     for size in range(LONGEST + 1):
         names.first[size] = count
         names.starts[size] = 0
@@ -146,24 +203,31 @@ cdef int fill_names(Names* names, dict meanings) except -1:
                 text = name
                 names.all[count].meaning = meaning
                 for at in range(size):
-                    names.all[count].text[at] = text[at]
+                    names.all[count].folded[at] = text[at] | FOLD
                 names.starts[size] |= <unsigned int>1 << (text[0] & 31)
                 count += 1
     names.first[LONGEST + 1] = count
     return 0
 
 
-cdef int meaning_of(const Names* names, const unsigned char* at, Py_ssize_t size) noexcept nogil:
-    """What the name of ``size`` bytes means; ``size`` is at least 1."""
+cdef int meaning_of(
+    const Names* names, const unsigned char* at, Py_ssize_t size, Py_ssize_t left
+) noexcept nogil:
+    """What the name of ``size`` bytes means; ``size`` is at least 1, and ``left`` bytes may be
+    read."""
     cdef int one
     cdef Py_ssize_t place
     if size > LONGEST or not (names.starts[size] >> (at[0] & 31)) & 1:
         return PASSES
     for one in range(names.first[size], names.first[size + 1]):
         place = 0
-        while place < size and LOWER[at[place]] == names.all[one].text[place]:
+        if left >= RUN:
+            if not slardar_is_name(at, names.all[one].folded, size if size < RUN else RUN):
+                continue
+            place = RUN
+        while place < size and at[place] | FOLD == names.all[one].folded[place]:
             place += 1
-        if place == size:
+        if place >= size:
             return names.all[one].meaning
     return PASSES
 
@@ -198,7 +262,7 @@ cdef bint read_lines(
     Two bytes stand before ``at``: the CRLF of the first line.
     """
     cdef Py_ssize_t start, name_size, value, end, line_end, place
-    cdef int meaning
+    cdef int meaning, run
     cdef unsigned char digit
     head.lines = head.passing = 0
     head.host = head.host_end = -1
@@ -213,6 +277,10 @@ cdef bint read_lines(
             head.size = at + 2
             return True
         start = at
+        run = RUN
+        while run == RUN and size - at >= RUN:
+            run = slardar_name_run(data + at)
+            at += run
         while at < size and KINDS[data[at]] & TOKEN:
             at += 1
         name_size = at - start
@@ -222,8 +290,10 @@ cdef bint read_lines(
         while at < size and (data[at] == 32 or data[at] == 9):
             at += 1
         value = at
-        while size - at >= 8 and slardar_are_plain(data + at):
-            at += 8
+        run = RUN
+        while run == RUN and size - at >= RUN:
+            run = slardar_text_run(data + at)
+            at += run
         while at < size and KINDS[data[at]] & TEXT:
             at += 1
         if size - at < 2 or data[at] != 13 or data[at + 1] != 10:
@@ -231,7 +301,7 @@ cdef bint read_lines(
         end = line_end = at
         at += 2
         head.lines += 1
-        meaning = meaning_of(names, data + start, name_size)
+        meaning = meaning_of(names, data + start, name_size, size - start)
         if meaning == PASSES:
             start -= 2
             if head.pieces and head.ends[head.pieces - 1] == start:
@@ -348,6 +418,7 @@ def scan_request(bytes data not None):
     cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(data)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data), place = 0, target, target_end
     cdef Head head
+    cdef int run = RUN
     cdef bytes method, block
     cdef char* out
     cdef char* end
@@ -360,6 +431,9 @@ def scan_request(bytes data not None):
     if method is None or place >= size or at[place] != 47:  # "/"
         return None
     target = place
+    while run == RUN and size - place >= RUN:
+        run = slardar_path_run(at + place)
+        place += run
     while place < size and KINDS[at[place]] & PATH:
         place += 1
     target_end = place

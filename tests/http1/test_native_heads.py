@@ -179,12 +179,36 @@ def test_each_byte_at_each_place() -> None:
     for head, check in (
         (b"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", check_request),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n", check_reply),
+        # Its path, names and values are longer than what is looked at together.
+        (
+            b"GET /orders/search/4711?page=1 HTTP/1.1\r\nA-Name-Of-Many-Words: and a long value\r\n"
+            b"Host: a.long.name.of.a.host.example\r\nTransfer-Encoding: chunked\r\n\r\n",
+            check_request,
+        ),
     ):
         fast = 0
         for at, code in itertools.product(range(len(head)), range(256)):
             changed = head[:at] + bytes((code,)) + head[at + 1 :]
             fast += check(changed[: (changed + b"\r\n\r\n").index(b"\r\n\r\n") + 4])
         assert fast > 1000
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_names_that_are_almost_special(is_last: bool) -> None:
+    """Each special name with any byte of it in another case or changed by one bit, and with one
+    byte more and less, at the end of what is read and before other lines."""
+    more = [] if is_last else [b"X-Another-Header: of some length"]
+    for table, first, check in (
+        (heads.OF_REQUEST, b"GET / HTTP/1.1\r\nHost: a", check_request),
+        (heads.OF_REPLY, b"HTTP/1.1 200 OK", check_reply),
+    ):
+        for name in table:
+            changes = [
+                name[:at] + bytes((name[at] ^ 1 << bit,)) + name[at + 1 :]
+                for at, bit in itertools.product(range(len(name)), range(8))
+            ]
+            for changed in (name, name.upper(), name[1:], name[:-1], name + b"x", *changes):
+                check(joined(first, [changed + b": 1", *more]))
 
 
 def test_parts_of_heads_are_no_heads() -> None:
