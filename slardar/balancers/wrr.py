@@ -57,12 +57,12 @@ class WeightedRoundRobin(Balancer):
 
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         if len(servers) < MANY:
-            return self._pick_by_looking(servers)
+            return self._pick_by_looking(_listed(servers))
         if servers is not self._servers:
             # The sequence may never come again: retries may have sequences of their own.
             self._servers = servers
             self._turns = None
-            return self._pick_by_looking(servers)
+            return self._pick_by_looking(_listed(servers))
         turns = self._turns
         if turns is None or not len(turns):
             turns = self._take_turns(servers)
@@ -83,7 +83,7 @@ class WeightedRoundRobin(Balancer):
             turns.add(number)
         return picked
 
-    def _pick_by_looking(self, servers: Sequence[Peer]) -> Peer:
+    def _pick_by_looking(self, servers: list[Peer]) -> Peer:
         best = servers[0]
         if len(servers) == 1:
             return best
@@ -150,3 +150,8 @@ class WeightedRoundRobin(Balancer):
         turn.effective_weight = half if half < server.weight else None
         if turn.keeper is not None and turn.effective_weight is not None:
             turn.keeper.lower(turn.number)
+
+
+def _listed(servers: Sequence[Peer]) -> list[Peer]:
+    """The servers as a list, which compiled code passes through more quickly."""
+    return servers if isinstance(servers, list) else list(servers)

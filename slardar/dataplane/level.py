@@ -7,9 +7,10 @@ for the balancer is made anew only after a change.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import compress
+from types import MethodDescriptorType
 from typing import Any, Final
 
 from slardar.balancers.base import Balancer
@@ -38,6 +39,7 @@ class ServingLevel:
 
     __slots__ = (
         "_climbing",
+        "_compiled",
         "_due",
         "_due_at",
         "_is_in",
@@ -87,6 +89,8 @@ class ServingLevel:
         self.members = frozenset(peers)
         self.positions: dict[ServerLive, int] = {peer.live: n for n, peer in enumerate(peers)}
         self.balancer = balancer
+        #: The balancer, if :meth:`pick` may call it by its class.
+        self._compiled: Balancer | None = balancer if _is_compiled(balancer) else None
         self.picks_without = _picks_without(type(balancer))
         #: Servers that drain get requests that the balancer has bound to them.
         self.binds = _binds(type(balancer)) and any(peer.config.state == "drain" for peer in peers)
@@ -101,7 +105,7 @@ class ServingLevel:
         #: The servers offered to the balancer, which are those in service, as a rule: a list
         #: that is never changed, only replaced.  ``count`` is how many are in service, also
         #: while the list is out of date.
-        self.available: Sequence[Peer] = ()
+        self.available: list[Peer] = []
         self.count = 0
         #: How many servers take requests, apart from their health.
         self.wanted = 0
@@ -126,6 +130,19 @@ class ServingLevel:
         #: The servers that had their limit of requests when they were last looked at.
         self.full: dict[Peer, None] = {}
         self.look_for_full()
+
+    def pick(self, peers: list[Peer], request: Any) -> Peer:
+        """The balancer's choice among ``peers``.
+
+        Raises what the balancer raises, and ValueError if its choice is no server.
+        """
+        compiled = self._compiled
+        if compiled is not None:
+            return compiled.pick(peers, request)
+        peer: Any = self.balancer.pick(peers, request)
+        if type(peer) is not Peer:
+            raise not_offered(peer)
+        return peer
 
     def is_in(self, peer: Peer) -> bool:
         """Whether the peer is a server of this level, and offered."""
@@ -285,7 +302,7 @@ class ServingLevel:
             and not is_full(peer)
         )
 
-    def with_room(self) -> Sequence[Peer]:
+    def with_room(self) -> list[Peer]:
         """The servers that may get a request now; of those that are offered, the ones with
         room."""
         if not self.is_limited:
@@ -449,6 +466,19 @@ def _why_not(peer: Peer, now: float) -> str:
     if is_full(peer):
         return f"it has its limit of {config.max_conns} requests"
     return "another level serves"
+
+
+def not_offered(picked: object) -> ValueError:
+    """The error for the choice of a balancer that is none of the servers, ready to be raised."""
+    return ValueError(f"picked {picked!r}, which is none of the servers offered")
+
+
+def _is_compiled(balancer: object) -> bool:
+    """Whether the ``pick`` of a balancer is compiled, so that it returns a server for sure.
+
+    A class in plain Python may return anything, and is called by name.
+    """
+    return isinstance(balancer, Balancer) and isinstance(type(balancer).pick, MethodDescriptorType)
 
 
 def _binds(balancer: type) -> bool:

@@ -16,7 +16,15 @@ from twisted.logger import Logger
 
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
-from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
+from slardar.dataplane.level import (
+    TENTHS,
+    Panic,
+    ServingLevel,
+    in_units,
+    is_full,
+    is_whole,
+    not_offered,
+)
 from slardar.dataplane.request_queue import RequestQueue
 from slardar.health import rules
 from slardar.health.hints import HEADER, forget_hints, note_hint
@@ -243,7 +251,7 @@ class Selection(SelectionBase):
                 if peer is not None:
                     return self._begin(level, peer)
             elif peers:
-                return self._begin(level, self._choose(level, peers, (), request, False))
+                return self._begin(level, self._choose(level, peers, request))
         if tried:
             return None
         if self._release_held(now):
@@ -270,7 +278,7 @@ class Selection(SelectionBase):
         return bound
 
     def _choose_left(
-        self, level: ServingLevel, peers: Sequence[Peer], request: Request, tried: list[Peer]
+        self, level: ServingLevel, peers: list[Peer], request: Request, tried: list[Peer]
     ) -> Peer | None:
         """A server that the request has not tried and that has room for it, if there is one."""
         # Not the peers, since another level may have the same server.
@@ -288,39 +296,39 @@ class Selection(SelectionBase):
                     left_out.append(peer)
             if len(left_out) >= len(peers):
                 return None
-            chosen = self._choose(level, peers, left_out, request, True)
+            chosen = self._choose_without(level, peers, left_out, request)
             if not level.is_limited or not is_full(chosen):
                 return chosen
             # Requests that began before an edit of the upstream fill it, and perhaps others.
             level.look_for_full()
 
-    def _choose(
-        self,
-        level: ServingLevel,
-        peers: Sequence[Peer],
-        left_out: Sequence[Peer],
-        request: Request,
-        is_checked: bool,
-    ) -> Peer:
-        """The balancer's choice among ``peers``, some of which are left out.
+    def _choose(self, level: ServingLevel, peers: list[Peer], request: Request) -> Peer:
+        """The balancer's choice among ``peers``.
 
-        ``is_checked``: make sure that the choice is one of them.  This is left out for the
-        first attempt of a request, to save time.
+        Nobody makes sure that it is one of them, to save time.
         """
         # If the balancer fails, only the balance is lost, not the request.
         try:
+            return level.pick(peers, request)
+        except BaseException as error:  # SystemExit, CancelledError
+            self._broken(level.balancer, "pick", error)
+            return peers[0]
+
+    def _choose_without(
+        self, level: ServingLevel, peers: list[Peer], left_out: list[Peer], request: Request
+    ) -> Peer:
+        """The balancer's choice among ``peers``, some of which are left out."""
+        try:
             if not left_out:
-                peer: Any = level.balancer.pick(peers, request)
+                peer: Any = level.pick(peers, request)
             elif level.picks_without:
                 peer = level.balancer.pick_without(peers, left_out, request)
             else:
                 peer = level.balancer.pick(rest(peers, left_out), request)
-            if type(peer) is not Peer or (
-                is_checked and (peer in left_out or not level.is_in(peer))
-            ):
-                raise ValueError(f"picked {peer!r}, which is none of the servers offered")
+            if type(peer) is not Peer or peer in left_out or not level.is_in(peer):
+                raise not_offered(peer)
             return peer
-        except BaseException as error:  # SystemExit, CancelledError
+        except BaseException as error:  # as in _choose
             self._broken(level.balancer, "pick", error)
             return rest(peers, left_out)[0]
 
@@ -345,7 +353,7 @@ class Selection(SelectionBase):
         for level in self._levels if request.cluster_key is None else self._order(request):
             peers = level.last_ones(now)
             if peers:
-                return self._begin(level, self._choose(level, peers, (), request, False))
+                return self._begin(level, self._choose(level, peers, request))
         return None
 
     def preview(self, request: Request) -> Preview:
