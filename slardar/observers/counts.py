@@ -110,6 +110,8 @@ class Counting(Observer):
     """
 
     __slots__ = (
+        "_last",
+        "_last_name",
         "added",
         "added_bounds",
         "added_seconds",
@@ -124,6 +126,9 @@ class Counting(Observer):
         self.added_bounds: list[float] = list(added_bounds)
         #: What was counted since the counts were taken last: only what was used is there.
         self.upstreams: dict[str, UpstreamCounts] = {}
+        #: Of the upstream of the last request, to which the next one often goes, too.
+        self._last: UpstreamCounts | None = None
+        self._last_name: str = ""
         #: Requests that reached no upstream, by the reason.
         self.refused: dict[str, int] = {}
         self.added: list[Bucket] = buckets_of(self.added_bounds)
@@ -141,9 +146,10 @@ class Counting(Observer):
             reason = _HOOK if record.answered_by == BY_HOOK else REASONS.get(status, _OTHER)
             self.refused[reason] = self.refused.get(reason, 0) + 1
             return
-        counts = self.upstreams.get(name)
-        if counts is None:
-            counts = self._new(name)
+        counts = self._last
+        if counts is None or name is not self._last_name:
+            counts = self._last = self._of(name)
+            self._last_name = name
         counts.bytes_in += record.bytes_in - record.counted_in
         counts.bytes_out += record.bytes_out - record.counted_out
         if status == 200:
@@ -186,9 +192,17 @@ class Counting(Observer):
                 server.buckets = buckets_of(self.bounds)
             _count_time(server.buckets, seconds)
 
-    def _new(self, name: str) -> UpstreamCounts:
-        counts = self.upstreams[name] = UpstreamCounts(self.bounds)
+    def _of(self, name: str) -> UpstreamCounts:
+        counts = self.upstreams.get(name)
+        if counts is None:
+            counts = self.upstreams[name] = UpstreamCounts(self.bounds)
         return counts
+
+    def take_upstreams(self) -> dict[str, UpstreamCounts]:
+        """What was counted of upstreams, which begins anew."""
+        taken, self.upstreams = self.upstreams, {}
+        self._last = None
+        return taken
 
     def look(
         self, connections: Collection[object], tunnels: Collection[TunnelBase]
@@ -221,9 +235,7 @@ class Counting(Observer):
         name = record.upstream
         if not name:
             return
-        counts = self.upstreams.get(name)
-        if counts is None:
-            counts = self._new(name)
+        counts = self._of(name)
         counts.bytes_in += record.bytes_in - record.counted_in
         counts.bytes_out += record.bytes_out - record.counted_out
         record.counted_in, record.counted_out = record.bytes_in, record.bytes_out
