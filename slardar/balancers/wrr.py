@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from slardar.balancers.base import Balancer, rest
+from slardar.balancers.base import Balancer, listed, rest
 from slardar.balancers.turns import Turns
 from slardar.interfaces import IRequest
 from slardar.model.live import Peer
@@ -57,12 +57,12 @@ class WeightedRoundRobin(Balancer):
 
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         if len(servers) < MANY:
-            return self._pick_by_looking(_listed(servers))
+            return self._pick_by_looking(listed(servers))
         if servers is not self._servers:
             # The sequence may never come again: retries may have sequences of their own.
             self._servers = servers
             self._turns = None
-            return self._pick_by_looking(_listed(servers))
+            return self._pick_by_looking(listed(servers))
         turns = self._turns
         if turns is None or not len(turns):
             turns = self._take_turns(servers)
@@ -150,8 +150,3 @@ class WeightedRoundRobin(Balancer):
         turn.effective_weight = half if half < server.weight else None
         if turn.keeper is not None and turn.effective_weight is not None:
             turn.keeper.lower(turn.number)
-
-
-def _listed(servers: Sequence[Peer]) -> list[Peer]:
-    """The servers as a list, which compiled code passes through more quickly."""
-    return servers if isinstance(servers, list) else list(servers)

@@ -13,7 +13,7 @@ from itertools import compress
 from types import MethodDescriptorType
 from typing import Any, Final
 
-from slardar.balancers.base import Balancer
+from slardar.balancers.base import Balancer, Outcome
 from slardar.dataplane.decision import Candidate, LevelDecision
 from slardar.health import rules
 from slardar.health.checked import shown
@@ -28,6 +28,10 @@ __all__ = ["TENTHS", "Panic", "ServingLevel", "in_units", "is_full", "is_whole"]
 
 #: If a weight is no integer, all weights of its level are given to the balancer in tenths.
 TENTHS: Final = 10
+
+#: Looked up once: mypyc looks up what it does not compile at each use.
+_new: Final = tuple.__new__
+_outcome: Final = Outcome
 
 
 class ServingLevel:
@@ -89,7 +93,7 @@ class ServingLevel:
         self.members = frozenset(peers)
         self.positions: dict[ServerLive, int] = {peer.live: n for n, peer in enumerate(peers)}
         self.balancer = balancer
-        #: The balancer, if :meth:`pick` may call it by its class.
+        #: The balancer, if it may be called by its class.
         self._compiled: Balancer | None = balancer if _is_compiled(balancer) else None
         self.picks_without = _picks_without(type(balancer))
         #: Servers that drain get requests that the balancer has bound to them.
@@ -143,6 +147,29 @@ class ServingLevel:
         if type(peer) is not Peer:
             raise not_offered(peer)
         return peer
+
+    def started(self, peer: Peer) -> None:
+        """Tell the balancer that a request is on its way.  Raises what the balancer raises."""
+        if self._compiled is not None:
+            self._compiled.started(peer)
+        else:
+            self.balancer.started(peer)
+
+    def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
+        """Tell the balancer that an attempt is over.  Raises what the balancer raises."""
+        # Without the function in Python that makes a tuple with names.
+        outcome: Outcome = _new(_outcome, (failed, seconds, status))
+        if self._compiled is not None:
+            self._compiled.finished(peer, outcome)
+        else:
+            self.balancer.finished(peer, outcome)
+
+    def failed(self, peer: Peer) -> None:
+        """Tell the balancer that an attempt failed.  Raises what the balancer raises."""
+        if self._compiled is not None:
+            self._compiled.failed(peer)
+        else:
+            self.balancer.failed(peer)
 
     def is_in(self, peer: Peer) -> bool:
         """Whether the peer is a server of this level, and offered."""
@@ -474,11 +501,14 @@ def not_offered(picked: object) -> ValueError:
 
 
 def _is_compiled(balancer: object) -> bool:
-    """Whether the ``pick`` of a balancer is compiled, so that it returns a server for sure.
+    """Whether the methods of a balancer are compiled, so that they return what they should.
 
-    A class in plain Python may return anything, and is called by name.
+    Those of a class in plain Python may return anything, and are called by name.
     """
-    return isinstance(balancer, Balancer) and isinstance(type(balancer).pick, MethodDescriptorType)
+    return isinstance(balancer, Balancer) and all(
+        isinstance(getattr(type(balancer), name), MethodDescriptorType)
+        for name in ("pick", "started", "finished", "failed")
+    )
 
 
 def _binds(balancer: type) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from slardar.balancers.base import Balancer, Outcome, rest
+from slardar.balancers.base import Balancer, rest
 from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import (
     TENTHS,
@@ -335,7 +335,10 @@ class Selection(SelectionBase):
     def _begin(self, level: ServingLevel, peer: Peer) -> Peer:
         """Count an attempt in."""
         if self._wants_started:
-            self._tell(peer, "started", peer)
+            try:
+                level.started(peer)
+            except BaseException as error:  # as in _choose
+                self._broken(level.balancer, "started", error)
         live = peer.live
         live.active += 1
         live.requests += 1
@@ -497,7 +500,11 @@ class Selection(SelectionBase):
         if not has_others:
             self._release_held(now)
         if self._wants_failed:
-            self._tell(peer, "failed", peer)
+            level = self._level_of(peer)
+            try:
+                level.failed(peer)
+            except BaseException as error:  # as in _choose
+                self._broken(level.balancer, "failed", error)
 
     def succeeded(self, peer: Peer, seconds: float, status: int) -> None:
         """``peer`` gave a reply that is no failure; the attempt is over."""
@@ -510,7 +517,7 @@ class Selection(SelectionBase):
         if self._outliers is not None:
             self._note_outcome(self._outliers, peer, status >= 500, seconds)
         if self._wants_finished:
-            self._tell(peer, "finished", peer, Outcome(False, seconds, status))
+            self._tell_outcome(peer, False, seconds, status)
         if self.about.queue is not None:
             self.about.queue.room()
 
@@ -520,7 +527,7 @@ class Selection(SelectionBase):
         if failed and self._outliers is not None:
             self._note_outcome(self._outliers, peer, True, seconds)
         if self._wants_finished:
-            self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
+            self._tell_outcome(peer, failed, seconds, status)
         if self.about.queue is not None:
             self.about.queue.room()
 
@@ -578,16 +585,21 @@ class Selection(SelectionBase):
         if self._on_health is not None:
             self._on_health(self.name, peer)
 
-    def _tell(self, peer: Peer, event: str, *arguments: Any) -> None:
-        """Tell the balancer of the peer's level; most upstreams have one level only."""
+    def _tell_outcome(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
+        """Tell the balancer that an attempt is over."""
+        level = self._level_of(peer)
+        try:
+            level.finished(peer, failed, seconds, status)
+        except BaseException as error:  # as in _choose
+            self._broken(level.balancer, "finished", error)
+
+    def _level_of(self, peer: Peer) -> ServingLevel:
+        """The level that has the peer; most upstreams have one level only."""
         last = self._levels[-1]
         for level in self._levels:
             if level is last or peer in level.members:
-                try:
-                    getattr(level.balancer, event)(*arguments)
-                except BaseException as error:
-                    self._broken(level.balancer, event, error)
-                return
+                return level
+        return last
 
     def _broken(self, balancer: Any, method: str, error: BaseException) -> None:
         if self._on_error is None:

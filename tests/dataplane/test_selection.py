@@ -13,6 +13,7 @@ import pytest
 
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.balancers.hashing import HostHash
+from slardar.balancers.least_conn import LeastConnections
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
@@ -777,6 +778,30 @@ def test_balancer_hears_of_its_own_servers(make: Make) -> None:
         ("finished", 1, Outcome(True, 0.1, 0)),
     ]
     assert lower.told == [("started", 2), ("finished", 2, Outcome(False, 0.1, 200))]
+
+
+class Talking(LeastConnections):
+    """Answers where nothing is asked."""
+
+    def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
+        super().__init__(servers, options)
+        self.outcomes: list[Any] = []
+
+    def finished(self, server: Peer, outcome: Outcome) -> Any:
+        self.outcomes.append(outcome)
+        return "a text"
+
+
+def test_answers_to_what_is_told_are_ignored(make: Make) -> None:
+    """A method that a user has added to a balancer of slardar's own may return anything."""
+    selection = make(Talking, servers=[server(1), server(2)])
+    with logged() as events:
+        assert pick(selection) == 1
+        succeed(selection, 1)
+    assert not events
+    (outcome,) = selection._levels[0].balancer.outcomes
+    assert type(outcome) is Outcome
+    assert (outcome.failed, outcome.seconds, outcome.status) == (False, 0.1, 200)
 
 
 def test_silent_balancer_is_not_called(make: Make) -> None:
