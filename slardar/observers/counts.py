@@ -6,6 +6,8 @@ from collections.abc import Collection
 from math import inf
 from typing import Final
 
+from mypy_extensions import i64
+
 from slardar.http1.interfaces import Downstream, Observer, TunnelBase
 from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, HEDGED, STALE, AttemptRecord, RequestRecord
@@ -44,7 +46,7 @@ class Bucket:
 
     def __init__(self, bound: float) -> None:
         self.bound: float = bound
-        self.count: int = 0
+        self.count: i64 = 0
 
 
 def buckets_of(bounds: list[float]) -> list[Bucket]:
@@ -62,7 +64,7 @@ class ServerCounts:
     __slots__ = ("buckets", "codes", "failures", "good")
 
     def __init__(self) -> None:
-        self.good: int = 0
+        self.good: i64 = 0
         self.codes: dict[int, int] = {}
         self.failures: dict[str, int] = {}
         self.buckets: list[Bucket] = []
@@ -88,16 +90,16 @@ class UpstreamCounts:
     )
 
     def __init__(self, bounds: list[float]) -> None:
-        self.good: int = 0
+        self.good: i64 = 0
         self.codes: dict[int, int] = {}
         self.buckets: list[Bucket] = buckets_of(bounds)
         #: The seconds of all requests in ``buckets`` together.
         self.seconds: float = 0.0
-        self.bytes_in: int = 0
-        self.bytes_out: int = 0
+        self.bytes_in: i64 = 0
+        self.bytes_out: i64 = 0
         #: Attempts that followed a failed one, and those that the retry budget forbade.
-        self.retries: int = 0
-        self.exhausted: int = 0
+        self.retries: i64 = 0
+        self.exhausted: i64 = 0
         #: By ``host:port``.
         self.servers: dict[str, ServerCounts] = {}
 
