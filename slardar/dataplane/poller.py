@@ -28,7 +28,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IReadDescriptor
@@ -38,9 +38,9 @@ from zope.interface import classImplements
 
 from slardar.dataplane.failurelog import BugLog
 from slardar.dataplane.pipe import Pipe
-from slardar.dataplane.pollable import Batched, Pollable
+from slardar.dataplane.pollable import EPOLLIN, Batched, Pollable
 from slardar.dataplane.steps import StepQueues
-from slardar.dataplane.system import Epoll
+from slardar.dataplane.system import Epoll, take_events
 from slardar.http1.interfaces import Clock, Step
 
 __all__ = ["Poller"]
@@ -66,7 +66,9 @@ TURNS_SHARE: Final = 0.3
 #: quarter is exact enough; ten thousand channels cost about a millisecond a look.
 TICK: Final = 0.25
 
-_NONE: Final[list[tuple[int, int]]] = []
+#: A channel of which epoll tells, and epoll's mask.
+_Event: TypeAlias = "tuple[Pollable | None, int]"
+_NONE: Final[list[_Event]] = []
 
 
 class Poller:
@@ -85,8 +87,11 @@ class Poller:
         # Twisted has no type for a reactor that has both readers and delayed calls.
         self._reactor = reactor
         self._epoll = Epoll()
-        self._poll = self._epoll.poll
-        self._channels: dict[int, Pollable] = {}
+        self._take_events = take_events
+        #: What is registered, by the numbers of the descriptors, and how many there are.  The
+        #: kernel gives the lowest number that is free, so the list is as long as it has to be.
+        self._channels: list[Pollable | None] = []
+        self._count = 0
         #: What was removed while a batch runs.  New sockets must not get the old ones' numbers
         #: before the batch is over: its other events would reach a stranger.
         self._closing: list[Pollable] = []
@@ -102,7 +107,7 @@ class Poller:
         self._soon: deque[Step] = deque()
         #: Steps and events that turns left over.
         self._queued = StepQueues()
-        self._held: list[tuple[Pollable, int]] = []
+        self._held: list[_Event] = []
         #: Events that may still be taken in this turn.
         self.left = 0
         #: Seconds for a turn.
@@ -143,7 +148,7 @@ class Poller:
         if self._sweep.running:
             self._sweep.stop()
             self._reactor.removeReader(self)
-        for channel in list(self._channels.values()):
+        for channel in self._registered():
             channel.close()
         self._epoll.close()
         self.pipe.close()
@@ -173,8 +178,13 @@ class Poller:
 
     def add(self, channel: Pollable, events: int) -> None:
         """Register ``channel`` and watch it for ``events`` (level-triggered)."""
-        self._channels[channel.fd] = channel
-        self._epoll.register(channel.fd, events)
+        fd, channels = channel.fd, self._channels
+        # First, since it refuses a descriptor that is none.
+        self._epoll.register(fd, events)
+        while len(channels) <= fd:
+            channels.append(None)
+        channels[fd] = channel
+        self._count += 1
 
     def change(self, channel: Pollable, events: int) -> None:
         """Watch it for other events.  Errors and hang-ups are always told."""
@@ -196,7 +206,7 @@ class Poller:
         """
         if not self._has(channel):
             return
-        del self._channels[channel.fd]
+        self._forget(channel)
         if self._in_batch:
             self._closing.append(channel)
         else:
@@ -206,21 +216,30 @@ class Poller:
     def let_go(self, channel: Pollable) -> None:
         """Forget the channel and leave its socket open, for another channel to be made on."""
         if self._has(channel):
-            del self._channels[channel.fd]
+            self._forget(channel)
             self._epoll.unregister(channel.fd)
 
     def _has(self, channel: Pollable) -> bool:
-        return self._channels.get(channel.fd) is channel
+        fd = channel.fd
+        return fd < len(self._channels) and self._channels[fd] is channel
+
+    def _forget(self, channel: Pollable) -> None:
+        self._channels[channel.fd] = None
+        self._count -= 1
+
+    def _registered(self) -> list[Pollable]:
+        return [channel for channel in self._channels if channel is not None]
 
     def __len__(self) -> int:
-        return len(self._channels)
+        return self._count
 
     def buffered(self) -> int:
         """Bytes that channels hold for their peers.  To count those of ten thousand channels
         takes a millisecond."""
         size = 0
-        for channel in self._channels.values():
-            size += channel.held
+        for channel in self._channels:
+            if channel is not None:
+                size += channel.held
         return size
 
     # For the reactor.
@@ -293,7 +312,7 @@ class Poller:
         there was nothing to do."""
         events = _NONE
         if not self.arrived and not self._held:
-            events = self._poll(0, min(self.left, AT_ONCE))
+            events = self._take_events(self._epoll, self._channels, min(self.left, AT_ONCE))
             if events:
                 self.left -= len(events)
             elif (
@@ -317,7 +336,8 @@ class Poller:
             # First what was read before, so that one batch at most is kept in memory.
             self._handle_arrived()
             if self._held and not self._over:
-                self._tell_held()
+                held, self._held = self._held, []
+                self._tell(held)
                 self._handle_arrived()
         self._flush()
         if self._soon:
@@ -362,19 +382,20 @@ class Poller:
             self._over = True
         return self._over
 
-    # The next three loops repeat the same look at the clock: a method called for every
+    # The next two loops repeat the same look at the clock: a method called for every
     # event would cost as much as the look itself.
 
-    def _tell(self, events: list[tuple[int, int]]) -> None:
+    def _tell(self, events: list[_Event]) -> None:
         """Tell channels of their events, and hold the events that there is no time for."""
         channels = self._channels
         few = FEW
-        for index, (fd, event) in enumerate(events):
-            channel = channels.get(fd)
-            if channel is None:
+        for index, (channel, event) in enumerate(events):
+            # One that was told before may have closed this one.  Its number is still its own in
+            # this batch; in a later one it may be another's.
+            if channel is None or channels[channel.fd] is not channel:
                 continue
             try:
-                if event == 1:  # EPOLLIN alone
+                if event == EPOLLIN:
                     channel.readable()
                 else:
                     channel.event(event)
@@ -385,31 +406,7 @@ class Poller:
                 continue
             few = FEW
             if self._is_over():
-                # With the channels, because in the next turn the numbers may be others'.
-                self._held = [
-                    (channels[left], event)
-                    for left, event in events[index + 1 :]
-                    if left in channels
-                ]
-                return
-
-    def _tell_held(self) -> None:
-        """Tell channels of the events that were held."""
-        held, self._held = self._held, []
-        few = FEW
-        for index, (channel, event) in enumerate(held):
-            if not self._has(channel):
-                continue
-            try:
-                channel.event(event)
-            except BaseException:
-                self._channel_failed(channel)
-            few -= 1
-            if few and not self.much:
-                continue
-            few = FEW
-            if self._is_over():
-                self._held = held[index + 1 :]
+                self._held = events[index + 1 :]
                 return
 
     def _handle_arrived(self) -> None:
@@ -539,7 +536,7 @@ class Poller:
         if self._next_sweep is not None:
             return
         now = self.clock.now = time.monotonic()
-        late = [c for c in self._channels.values() if 0.0 < c.deadline < now]
+        late = [c for c in self._channels if c is not None and 0.0 < c.deadline < now]
         few, ends = FEW, time.monotonic() + self.turn
         for channel in late:
             # One of them may have closed another, whose number may be in use again.

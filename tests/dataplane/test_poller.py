@@ -194,15 +194,15 @@ def test_want_of_memory_between_channels_ends_those_of_the_batch(
     bad, bad_far, _ = connect()
     told: list[None] = []
     poller.out_of_memory = lambda: told.append(None)
-    poll = poller._poll
+    take_events = poller._take_events
 
     def short(*arguments: Any) -> Any:
-        poller._poll = poll
+        poller._take_events = take_events
         poller.arrived.append((bad, b"x"))
         poller.unsent.append(bad)
         raise MemoryError
 
-    poller._poll = short
+    poller._take_events = short
     poller.doRead()
     assert told == [None]
     assert bad.closed
