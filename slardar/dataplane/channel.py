@@ -82,6 +82,7 @@ class Channel(ChannelBase, Batched):
         "fd",
         "sock",
         "takes_spliced",
+        "to_server",
     )
 
     def __init__(
@@ -95,6 +96,8 @@ class Channel(ChannelBase, Batched):
         self._poller = poller
         self.sock = sock
         self.fd = sock.fileno()
+        #: Those of clients are accepted, and connected from the beginning.
+        self.to_server = connecting
         #: Whether bytes may be spliced to the socket, past ``write``.  A kind of channel
         #: that sends its bytes as they are says so itself.
         self.takes_spliced: bool = False

@@ -67,6 +67,7 @@ class Listener(Pollable):
         self._poller = poller
         self.sock = sock
         self.fd = sock.fileno()
+        self.to_server = False
         #: Monotonic seconds at which a rest ends; 0 while there is none.
         self.deadline = 0.0
         self._accepted = accepted

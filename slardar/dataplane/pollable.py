@@ -48,6 +48,8 @@ class Pollable:
     sock: Socket
     #: The socket's descriptor, which stays known after the socket is closed.
     fd: int
+    #: It is a connection to a server.
+    to_server: bool
     #: When ``late`` is called: monotonic seconds, 0 for never.
     deadline: float
 

@@ -2,12 +2,17 @@
 
 A batch of events has these parts:
 
-1. everything small is read;
+1. everything small is read, of servers' connections first;
 2. all of it is handled;
 3. steps are taken: hooks see the requests that began, then these requests go on;
 4. everything small is sent;
 5. the bodies of large replies are moved, and what follows from that is handled and sent;
 6. handshakes of TLS go on, within their share of the turn.
+
+A reply of a server does not wait behind the requests of a thousand clients: what was begun is
+ended before more is begun.  So fewer connections to servers are in use at a time, and the idle
+ones that are kept suffice (measured with 1,000 clients: without this, every twelfth request made
+a new connection).
 
 To do all this for one event after the other would cost about a third more CPU a request
 (measured with 64 connections).  The kernel's code, Python's and large bodies push each other
@@ -72,7 +77,7 @@ _NONE: Final[list[_Event]] = []
 
 
 class Poller:
-    """Carries events from a private epoll to what is registered on it.
+    """Carries events from private epolls to what is registered on them.
 
     A channel (:class:`slardar.dataplane.pollable.Batched`) leaves work to later parts of the
     batch under way, or to a later turn, by putting itself on a list: on ``arrived`` with what
@@ -87,6 +92,10 @@ class Poller:
         # Twisted has no type for a reactor that has both readers and delayed calls.
         self._reactor = reactor
         self._epoll = Epoll()
+        #: Watches what goes to servers.  It is watched itself by the first, so that the reactor has
+        #: one thing to look at.
+        self._servers = Epoll()
+        self._epoll.register(self._servers.fileno(), EPOLLIN)
         self._take_events = take_events
         #: What is registered, by the numbers of the descriptors, and how many there are.  The
         #: kernel gives the lowest number that is free, so the list is as long as it has to be.
@@ -150,6 +159,7 @@ class Poller:
             self._reactor.removeReader(self)
         for channel in self._registered():
             channel.close()
+        self._servers.close()
         self._epoll.close()
         self.pipe.close()
         for call in (self._next, self._next_sweep):
@@ -180,7 +190,7 @@ class Poller:
         """Register ``channel`` and watch it for ``events`` (level-triggered)."""
         fd, channels = channel.fd, self._channels
         # First, since it refuses a descriptor that is none.
-        self._epoll.register(fd, events)
+        self._epoll_of(channel).register(fd, events)
         while len(channels) <= fd:
             channels.append(None)
         channels[fd] = channel
@@ -188,15 +198,15 @@ class Poller:
 
     def change(self, channel: Pollable, events: int) -> None:
         """Watch it for other events.  Errors and hang-ups are always told."""
-        self._epoll.modify(channel.fd, events)
+        self._epoll_of(channel).modify(channel.fd, events)
 
     def unwatch(self, channel: Pollable) -> None:
         """Tell it nothing until :meth:`watch`, not even hang-ups."""
-        self._epoll.unregister(channel.fd)
+        self._epoll_of(channel).unregister(channel.fd)
 
     def watch(self, channel: Pollable, events: int) -> None:
         """Watch it for ``events`` again, after :meth:`unwatch`."""
-        self._epoll.register(channel.fd, events)
+        self._epoll_of(channel).register(channel.fd, events)
 
     def remove(self, channel: Pollable) -> None:
         """Forget the channel and close its socket, which leaves the epoll with that.
@@ -217,7 +227,10 @@ class Poller:
         """Forget the channel and leave its socket open, for another channel to be made on."""
         if self._has(channel):
             self._forget(channel)
-            self._epoll.unregister(channel.fd)
+            self._epoll_of(channel).unregister(channel.fd)
+
+    def _epoll_of(self, channel: Pollable) -> Epoll:
+        return self._servers if channel.to_server else self._epoll
 
     def _has(self, channel: Pollable) -> bool:
         fd = channel.fd
@@ -312,7 +325,7 @@ class Poller:
         there was nothing to do."""
         events = _NONE
         if not self.arrived and not self._held:
-            events = self._take_events(self._epoll, self._channels, min(self.left, AT_ONCE))
+            events = self._look()
             if events:
                 self.left -= len(events)
             elif (
@@ -366,6 +379,17 @@ class Poller:
         if self._closing:
             self._close()
         return True
+
+    def _look(self) -> list[_Event]:
+        """Take the events of a batch.  Those of servers' connections come first; half of a batch
+        is for others, whatever servers send."""
+        most = min(self.left, AT_ONCE)
+        events = self._take_events(self._servers, self._channels, (most + 1) // 2)
+        most -= len(events)
+        if most:
+            # Among these may be the epoll of servers' connections, for which there is no channel.
+            events += self._take_events(self._epoll, self._channels, most)
+        return events
 
     def _close(self) -> None:
         """Close the sockets that were removed in this batch."""
