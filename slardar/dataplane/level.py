@@ -43,7 +43,6 @@ class ServingLevel:
 
     __slots__ = (
         "_climbing",
-        "_compiled",
         "_due",
         "_due_at",
         "_is_in",
@@ -54,6 +53,7 @@ class ServingLevel:
         "available",
         "balancer",
         "binds",
+        "compiled",
         "count",
         "full",
         "ignores_health",
@@ -94,7 +94,7 @@ class ServingLevel:
         self.positions: dict[ServerLive, int] = {peer.live: n for n, peer in enumerate(peers)}
         self.balancer = balancer
         #: The balancer, if it may be called by its class.
-        self._compiled: Balancer | None = balancer if _is_compiled(balancer) else None
+        self.compiled: Balancer | None = balancer if _is_compiled(balancer) else None
         self.picks_without = _picks_without(type(balancer))
         #: Servers that drain get requests that the balancer has bound to them.
         self.binds = _binds(type(balancer)) and any(peer.config.state == "drain" for peer in peers)
@@ -135,23 +135,10 @@ class ServingLevel:
         self.full: dict[Peer, None] = {}
         self.look_for_full()
 
-    def pick(self, peers: list[Peer], request: Any) -> Peer:
-        """The balancer's choice among ``peers``.
-
-        Raises what the balancer raises, and ValueError if its choice is no server.
-        """
-        compiled = self._compiled
-        if compiled is not None:
-            return compiled.pick(peers, request)
-        peer: Any = self.balancer.pick(peers, request)
-        if type(peer) is not Peer:
-            raise not_offered(peer)
-        return peer
-
     def started(self, peer: Peer) -> None:
         """Tell the balancer that a request is on its way.  Raises what the balancer raises."""
-        if self._compiled is not None:
-            self._compiled.started(peer)
+        if self.compiled is not None:
+            self.compiled.started(peer)
         else:
             self.balancer.started(peer)
 
@@ -159,15 +146,15 @@ class ServingLevel:
         """Tell the balancer that an attempt is over.  Raises what the balancer raises."""
         # Without the function in Python that makes a tuple with names.
         outcome: Outcome = _new(_outcome, (failed, seconds, status))
-        if self._compiled is not None:
-            self._compiled.finished(peer, outcome)
+        if self.compiled is not None:
+            self.compiled.finished(peer, outcome)
         else:
             self.balancer.finished(peer, outcome)
 
     def failed(self, peer: Peer) -> None:
         """Tell the balancer that an attempt failed.  Raises what the balancer raises."""
-        if self._compiled is not None:
-            self._compiled.failed(peer)
+        if self.compiled is not None:
+            self.compiled.failed(peer)
         else:
             self.balancer.failed(peer)
 
@@ -493,11 +480,6 @@ def _why_not(peer: Peer, now: float) -> str:
     if is_full(peer):
         return f"it has its limit of {config.max_conns} requests"
     return "another level serves"
-
-
-def not_offered(picked: object) -> ValueError:
-    """The error for the choice of a balancer that is none of the servers, ready to be raised."""
-    return ValueError(f"picked {picked!r}, which is none of the servers offered")
 
 
 def _is_compiled(balancer: object) -> bool:

@@ -16,15 +16,7 @@ from twisted.logger import Logger
 
 from slardar.balancers.base import Balancer, rest
 from slardar.dataplane.decision import Preview
-from slardar.dataplane.level import (
-    TENTHS,
-    Panic,
-    ServingLevel,
-    in_units,
-    is_full,
-    is_whole,
-    not_offered,
-)
+from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.dataplane.request_queue import RequestQueue
 from slardar.health import rules
 from slardar.health.hints import HEADER, forget_hints, note_hint
@@ -302,14 +294,20 @@ class Selection(SelectionBase):
             # Requests that began before an edit of the upstream fill it, and perhaps others.
             level.look_for_full()
 
-    def _choose(self, level: ServingLevel, peers: list[Peer], request: Request) -> Peer:
+    def _choose(self, level: ServingLevel, peers: list[Peer], request: Any) -> Peer:
         """The balancer's choice among ``peers``.
 
         Nobody makes sure that it is one of them, to save time.
         """
         # If the balancer fails, only the balance is lost, not the request.
         try:
-            return level.pick(peers, request)
+            compiled = level.compiled
+            if compiled is not None:
+                return compiled.pick(peers, request)
+            peer: Any = level.balancer.pick(peers, request)
+            if type(peer) is not Peer:
+                raise _not_offered(peer)
+            return peer
         except BaseException as error:  # SystemExit, CancelledError
             self._broken(level.balancer, "pick", error)
             return peers[0]
@@ -320,13 +318,13 @@ class Selection(SelectionBase):
         """The balancer's choice among ``peers``, some of which are left out."""
         try:
             if not left_out:
-                peer: Any = level.pick(peers, request)
+                peer: Any = self._choose(level, peers, request)
             elif level.picks_without:
                 peer = level.balancer.pick_without(peers, left_out, request)
             else:
                 peer = level.balancer.pick(rest(peers, left_out), request)
             if type(peer) is not Peer or peer in left_out or not level.is_in(peer):
-                raise not_offered(peer)
+                raise _not_offered(peer)
             return peer
         except BaseException as error:  # as in _choose
             self._broken(level.balancer, "pick", error)
@@ -628,6 +626,11 @@ def _first_of(
         if peers:
             return level, peers
     return None, ()
+
+
+def _not_offered(picked: object) -> ValueError:
+    """The error for the choice of a balancer that is none of the servers, ready to be raised."""
+    return ValueError(f"picked {picked!r}, which is none of the servers offered")
 
 
 def _either(value: float | None, default: float) -> float:
