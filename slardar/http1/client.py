@@ -120,7 +120,6 @@ class ClientConnection(Connection):
         "_part",
         "_replied",
         "_request",
-        "_scheme",
         "_seen",
         "_silent",
         "_state",
@@ -140,7 +139,6 @@ class ClientConnection(Connection):
         self._believed: Networks | None = None
         #: What has accepted it.
         self.listener: ListenerSpec = listener
-        self._scheme: bytes = listener.scheme
         self._state = _IDLE
         #: A request has come and is over.
         self._asked = False
@@ -451,7 +449,6 @@ class ClientConnection(Connection):
     def _begin(self, request: Request) -> None:
         host = self._host
         request.peer = request.address = self.peer
-        request.scheme = self._scheme
         if request.told is not None:
             self._settle(request)
         self._request = request
@@ -556,6 +553,7 @@ class ClientConnection(Connection):
 
     def _take_tls(self, request: Request, tls: TlsFacts) -> bool:
         """Tell the request of its connection's TLS; True if it is not for this connection."""
+        request.scheme = b"https"
         request.take_tls(tls)
         host = request.host
         return tls.name != host and self._host.is_misdirected(tls, host, self.listener)
@@ -779,21 +777,22 @@ class ClientConnection(Connection):
                 # HTTP/1.0 knows no chunks: the end of the connection is the end.
                 self._keep_alive = False
                 length = UNTIL_CLOSE
+        # Each of these lines stands before those that are found above it.
         more = b""
+        # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
+        if not self._keep_alive:
+            more = b"\r\nConnection: close"
+        elif not request.minor:
+            more = b"\r\nConnection: keep-alive"
+        if status == 426 and reply.upgrade is not None:
+            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
+            more = b"\r\nConnection: Upgrade\r\nUpgrade: " + reply.upgrade + more
         if (
             channel.tls is not None
             and self._host.hsts
             and needs_hsts(reply.block(), self._host, asked_host(request))
         ):
-            more = b"\r\n" + self._host.hsts
-        if status == 426 and reply.upgrade is not None:
-            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
-            more += b"\r\nConnection: Upgrade\r\nUpgrade: " + reply.upgrade
-        # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
-        if not self._keep_alive:
-            more += b"\r\nConnection: close"
-        elif not request.minor:
-            more += b"\r\nConnection: keep-alive"
+            more = b"\r\n" + self._host.hsts + more
         self._replied = True
         record = self.record
         if record is not None:
