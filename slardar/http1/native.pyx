@@ -21,6 +21,7 @@ How memory is kept safe:
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.string cimport memcmp, memcpy
 
@@ -112,6 +113,9 @@ cdef enum:
     MOST_TOLD = 32
     # Digits of a Content-Length that surely is below 2**63.
     MOST_DIGITS = 18
+    # Values of Host that are kept, and bytes of the longest one.
+    MOST_HOSTS = 256
+    LONGEST_HOST = 255
     # In place of a Content-Length.
     CHUNKED = -1
     NO_LENGTH = -2
@@ -413,6 +417,27 @@ cdef bytes method_of(const unsigned char* at, Py_ssize_t size):
     return None
 
 
+# The values of Host that came last, each at a place that follows from its first bytes.
+cdef list HOSTS = [b""] * MOST_HOSTS
+
+
+cdef bytes host_of(const unsigned char* at, Py_ssize_t size):
+    """The value of Host: the object that it was the last time, so that its hash is known."""
+    cdef unsigned int mixed = <unsigned int>size
+    cdef Py_ssize_t place
+    cdef bytes known
+    if size > LONGEST_HOST:
+        return PyBytes_FromStringAndSize(<const char*>at, size)
+    for place in range(size if size < RUN else RUN):
+        mixed = mixed * 31 + at[place]
+    place = mixed % MOST_HOSTS
+    known = <bytes>PyList_GET_ITEM(HOSTS, place)
+    if PyBytes_GET_SIZE(known) != size or memcmp(PyBytes_AS_STRING(known), at, size):
+        known = PyBytes_FromStringAndSize(<const char*>at, size)
+        HOSTS[place] = known
+    return known
+
+
 def scan_request(bytes data not None):
     """See :func:`slardar.http1.scan.scan_request`."""
     cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(data)
@@ -460,14 +485,12 @@ def scan_request(bytes data not None):
     end = out + head.passing
     check_full(put_passing(out, end, &head, at), end)
     return (
-        head.size,
+        data if head.size == size else PyBytes_FromStringAndSize(<const char*>at, head.size),
         method,
         PyBytes_FromStringAndSize(<const char*>at + target, target_end - target),
         head.lines,
         head.flags,
-        b"" if head.host < 0 else PyBytes_FromStringAndSize(
-            <const char*>at + head.host, head.host_end - head.host
-        ),
+        b"" if head.host < 0 else host_of(at + head.host, head.host_end - head.host),
         block,
         0 if head.length == NO_LENGTH else head.length,
         told_of(&head, at),

@@ -256,10 +256,9 @@ def read_request(
     scanned = _scan(data)
     if scanned is None:
         return None
-    size, raw_method, target, count, flags, authority, block, length, told = scanned
-    if size > max_head or count > max_headers or len(target) > max_url:
+    head, raw_method, target, count, flags, authority, block, length, told = scanned
+    if len(head) > max_head or count > max_headers or len(target) > max_url:
         return None
-    head = data if size == len(data) else data[:size]
     request = Request(raw_method, target, None, head, block)
     if not flags & MINOR:
         request.minor = 0

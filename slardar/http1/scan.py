@@ -45,10 +45,10 @@ CLOSES: Final = 4
 #: Headers that are left to the caller: what each means (:mod:`slardar.http1.heads`), and its
 #: value.  ``None`` if there are none.
 LeftHeaders = list[tuple[int, bytes]] | None
-#: Bytes of the head, method, target, number of header lines, flags, Host, the block of lines
-#: that pass, the length of the body as :attr:`slardar.http1.request.Request.length` has it, and
-#: the headers that are left.
-ScannedRequest = tuple[int, bytes, bytes, int, int, bytes, bytes, int, LeftHeaders]
+#: The head, method, target, number of header lines, flags, Host, the block of lines that pass,
+#: the length of the body as :attr:`slardar.http1.request.Request.length` has it, and the headers
+#: that are left.
+ScannedRequest = tuple[bytes, bytes, bytes, int, int, bytes, bytes, int, LeftHeaders]
 #: Bytes of the head, status, number of header lines, flags, the block of lines that pass, the
 #: length of the body as its headers have it, and the headers that are left.
 ScannedReply = tuple[int, int, int, int, bytes, int, LeftHeaders]

@@ -275,6 +275,19 @@ def test_changed_heads(seeds: list[bytes], check: Any, least: float) -> None:
     assert fast > least * count
 
 
+def test_hosts_are_kept(native: ModuleType) -> None:
+    """A Host that came before is the same object, and never another one's, long ones included."""
+    hosts = [b"%d.a-name-that-begins-alike.test" % number for number in range(300)]
+    hosts += [b"a-name-that-begins-alike-%d.test" % number for number in range(300)]
+    hosts += [b"a" * size for size in (1, 15, 16, 17, 254, 255, 256, 4000)]
+    hosts += [host.swapcase() for host in hosts]
+    for host in hosts:
+        head = joined(b"GET / HTTP/1.1", [b"Host: " + host])
+        first, second = native.scan_request(head)[5], native.scan_request(head)[5]
+        assert first == second == host
+        assert (first is second) == (len(host) <= 255)
+
+
 def test_written_heads(native: ModuleType) -> None:
     """Both forms write the same bytes."""
     dice = random.Random(1)
