@@ -59,7 +59,16 @@ _DONE: Final = 4
 class AttemptOwner(WaitingExchange):
     """An exchange, as its attempts see it."""
 
-    __slots__ = ("continued", "downstream", "ends", "head", "plane", "replay", "replay_size")
+    __slots__ = (
+        "continued",
+        "downstream",
+        "ends",
+        "head",
+        "plane",
+        "repeatable",
+        "replay",
+        "replay_size",
+    )
 
     def __init__(
         self,
@@ -71,6 +80,8 @@ class AttemptOwner(WaitingExchange):
         WaitingExchange.__init__(self, request, selection)
         self.plane: PlaneBase = plane
         self.downstream: Downstream = downstream
+        #: To do it twice is as good as to do it once.
+        self.repeatable: bool = is_idempotent(request.raw_method)
         #: The head that goes to every server.
         self.head: bytes = b""
         #: The body so far, framed, while it is small enough to be sent again; and the bytes
@@ -135,6 +146,7 @@ class Attempt(ChannelProtocol):
         "blameless",
         "channel",
         "connecting",
+        "failed",
         "mark",
         "note",
         "peer",
@@ -161,6 +173,8 @@ class Attempt(ChannelProtocol):
         #: which says nothing of the server.
         self.unsealed = False
         self.blameless = False
+        #: The status of the reply counts as a failure.
+        self.failed = False
         #: A byte of the request was handed to the kernel.
         self.sent = False
         #: The client takes no more, so the server is not read from.
@@ -189,17 +203,16 @@ class Attempt(ChannelProtocol):
         """Send the request, or connect first; False if no connection could be opened at
         all, and nothing has happened."""
         owner = self._owner
-        request = owner.request
         # A request that must not be sent twice looks before it uses an idle
         # connection: the server may have closed it a moment ago.
         pool: PoolBase = self.peer.pool
-        channel = pool.acquire(self, not self._reused, not is_idempotent(request.raw_method))
+        channel = pool.acquire(self, not self._reused, not owner.repeatable)
         if channel is None:
             return False
         self.channel = channel
         if owner.hooked is not None:
             # Hooks see the reply, which may take long.
-            channel.queue = request.host
+            channel.queue = owner.request.host
         channel.send_timeout = owner.selection.send_timeout
         if channel.connecting:
             self.connecting = True
@@ -289,7 +302,7 @@ class Attempt(ChannelProtocol):
         head = owner.head
         if owner.replay:
             head += b"".join(owner.replay)
-        if is_idempotent(owner.request.raw_method):
+        if owner.repeatable:
             self.sent = True
             channel.write_soon(head)
         else:
@@ -618,7 +631,7 @@ class Attempt(ChannelProtocol):
             and self._state == _HEAD
             and self._buffer is None
             and not self._interims
-            and (is_idempotent(owner.request.raw_method) or not self.sent)
+            and (owner.repeatable or not self.sent)
             and (owner.request.length == 0 or owner.replay is not None)
         )
         self.abandon()

@@ -37,7 +37,7 @@ from slardar.http1.interfaces import (
 from slardar.http1.record import BY_SERVER, DEADLINE, HEDGED, STALE, TLS
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.retry import CONNECT, STATUS, TIMEOUT, is_idempotent, may_retry
+from slardar.http1.retry import CONNECT, STATUS, TIMEOUT, may_retry
 from slardar.http1.writer import request_head
 from slardar.model.live import Peer
 
@@ -379,7 +379,7 @@ class Exchange(AttemptOwner):
             and self._waits is None
             and request.length == 0
             and request.upgrade is None
-            and is_idempotent(request.raw_method)
+            and self.repeatable
             and selection.tries > 1
         ):
             self._hedge = _Hedge(self)
@@ -445,12 +445,10 @@ class Exchange(AttemptOwner):
         selection = self.selection
         if selection.believes_hints:
             selection.hinted(attempt.peer, reply)
-        if (
-            selection.failed_statuses
-            and reply.status in selection.failed_statuses
-            and self._give_up_reply(attempt, reply.status)
-        ):
-            return False
+        if reply.status in selection.failed_statuses:
+            attempt.failed = True
+            if self._give_up_reply(attempt, reply.status):
+                return False
         if self._rival is not None:
             self._cancel_other(attempt)
         if selection.adds_headers:
@@ -487,7 +485,7 @@ class Exchange(AttemptOwner):
         plane, selection = self.plane, self.selection
         plane.exchanges -= 1
         now = plane.clock.now
-        if status in selection.failed_statuses:
+        if attempt.failed:
             selection.finished(attempt.peer, True, now - attempt.started, status)
         else:
             selection.succeeded(attempt.peer, now - attempt.started, status)
