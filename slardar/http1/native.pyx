@@ -716,27 +716,6 @@ def write_reply(bytes block not None, object length, bytes more not None, bytes 
     return written
 
 
-def write_id(bytes prefix not None, unsigned long long number):
-    """See :func:`slardar.http1.scan.write_id`."""
-    cdef char digits[16]
-    cdef int count = 0
-    cdef Py_ssize_t size
-    cdef bytes written
-    cdef char* at
-    cdef char* end
-    while count < 8 or (number and count < 16):
-        count += 1
-        digits[16 - count] = b"0123456789abcdef"[number & 15]
-        number >>= 4
-    size = PyBytes_GET_SIZE(prefix) + count
-    written = PyBytes_FromStringAndSize(NULL, size)
-    at = PyBytes_AS_STRING(written)
-    end = at + size
-    at = put_bytes(at, end, prefix)
-    check_full(put(at, end, digits + 16 - count, count), end)
-    return written
-
-
 fill_tables()
 fill_names(&OF_REQUEST, heads.OF_REQUEST)
 fill_names(&OF_REPLY, heads.OF_REPLY)

@@ -32,7 +32,6 @@ __all__ = [
     "put_lines",
     "scan_reply",
     "scan_request",
-    "write_id",
     "write_reply",
     "write_request",
 ]
@@ -162,16 +161,10 @@ scan_request = _scan_request
 scan_reply = _scan_reply
 
 
-def _write_id(prefix: bytes, number: int) -> bytes:
-    """``prefix`` and the number, in at least 8 hexadecimal digits."""
-    return prefix + b"%08x" % number
-
-
 count_lines = _count_lines
 find_value = _find_value
 find_values = _find_values
 put_lines = _put_lines
-write_id = _write_id
 write_request = _write_request
 write_reply = _write_reply
 
@@ -184,7 +177,6 @@ if not TYPE_CHECKING:
             put_lines,
             scan_reply,
             scan_request,
-            write_id,
             write_reply,
             write_request,
         )

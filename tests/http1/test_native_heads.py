@@ -38,7 +38,6 @@ TAKEN = {
     "scan_reply": (reply, "_scan"),
     "write_request": (writer, "_write_request"),
     "write_reply": (client, "_write_reply"),
-    "write_id": (writer, "_write_id"),
     "count_lines": (headers, "count_lines"),
     "find_values": (headers, "find_values"),
 }
@@ -301,15 +300,6 @@ def test_written_heads(native: ModuleType) -> None:
             )
 
 
-def test_ids(native: ModuleType) -> None:
-    """Both forms number alike, and with more digits where eight are too few."""
-    for number in (0, 1, 0x89ABCDEF, 2**32 - 1, 2**32, 2**64 - 1):
-        assert native.write_id(b"ab", number) == scan._write_id(b"ab", number)
-    for wrong in (-1, 2**64):
-        with pytest.raises(OverflowError):
-            native.write_id(b"ab", wrong)
-
-
 def test_values_are_found(native: ModuleType) -> None:
     """Both forms find the same value in any block, and the first one of several."""
     block = b"\r\nHost: no\r\nX-Ab:\t1 \r\nx-aB: 2\r\nX:\r\nX-Abc: 3\r\nY:4"
@@ -375,8 +365,6 @@ def test_other_types_are_refused(native: ModuleType) -> None:
             texts[place] = wrong
             with pytest.raises(TypeError):
                 native.put_lines(*texts, 9, 99)
-        with pytest.raises(TypeError):
-            native.write_id(wrong, 1)
         for place in range(9):
             with pytest.raises(TypeError):
                 native.write_request(*[b"x"] * place, wrong, *[b"x"] * (8 - place))
