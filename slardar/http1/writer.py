@@ -61,7 +61,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
         host = request.forwarded_host or host
     more = b""
     length = request.length
-    if length or request.raw_method in _WITH_CONTENT:
+    if length or (request.raw_method != b"GET" and request.raw_method in _WITH_CONTENT):
         # RFC 9110 8.6: a method that defines content has a length even without content.
         more = b"\r\nTransfer-Encoding: chunked" if length < 0 else _LENGTH % length
     if request.expects:
