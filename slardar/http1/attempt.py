@@ -444,9 +444,7 @@ class Attempt(ChannelProtocol):
             data = bytes(held)
         raw_method, max_head = owner.request.raw_method, owner.plane.max_reply_head
         reply = read_reply(data, raw_method, max_head)
-        if reply is not None:
-            end = len(reply.head)
-        else:
+        if reply is None:
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
                 self._head_goes_on(data)
@@ -454,6 +452,9 @@ class Attempt(ChannelProtocol):
             if end > max_head:
                 raise BadMessage(502, "the head of the server's reply is too large")
             reply = parse_reply(data[:end], raw_method)
+        end = reply.size
+        if owner.hooked is not None:
+            reply.head = data[:end]
         if reply.status < 200:
             self._interim_arrived(channel, reply, data[end:])
             return
@@ -466,15 +467,18 @@ class Attempt(ChannelProtocol):
         if length >= 0:
             if size >= length:
                 # All of it is here: the common case of a small reply, one write.
-                if size > length or channel.read_on():
+                if size > length:
+                    reply.keep_alive = False
+                    data = data[: end + length]
+                elif channel.read_on():
                     reply.keep_alive = False
                 self._end(channel, reply)
-                downstream.start_reply(reply, data[end : end + length], True)
+                downstream.start_reply(reply, data, True, end)
                 return
             self.reply = reply
             self._state = _LENGTH
             self._remaining = length - size
-            downstream.start_reply(reply, data[end:], False)
+            downstream.start_reply(reply, data, False, end)
             if self._state == _LENGTH:
                 sink = downstream.sink()
                 channel.eager = sink is None or not channel.relay(sink, self._remaining)
@@ -504,7 +508,7 @@ class Attempt(ChannelProtocol):
             self.reply = reply
             self._state = _CLOSE
             channel.eager = True
-            downstream.start_reply(reply, data[end:], False)
+            downstream.start_reply(reply, data, False, end)
 
     def _head_goes_on(self, data: bytes) -> None:
         """The head has not ended with ``data``: hold it, unless it cannot become one."""

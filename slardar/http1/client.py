@@ -753,11 +753,11 @@ class ClientConnection(Connection):
 
     # The reply, from the exchange.
 
-    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+    def start_reply(self, reply: Reply, data: bytes, done: bool, start: int = 0) -> None:
         """Write the final head and what there is of the body."""
         request, channel, status = self._request, self.channel, reply.status
         assert request is not None
-        length = reply.length
+        length, size = reply.length, len(data) - start
         if self._state != _WAIT or self._host.draining:
             # The body of the request is not all here: nobody will want the rest.
             self._keep_alive = False
@@ -769,7 +769,7 @@ class ClientConnection(Connection):
             length = UNTIL_CLOSE
         elif length < 0:
             if done:
-                length = len(data)
+                length = size
             elif request.minor:
                 self._chunking = True
                 length = CHUNKED
@@ -802,21 +802,24 @@ class ClientConnection(Connection):
                 more += b"\r\n" + kept.pop()
                 reply.lines[1:] = kept
         if self._silent:
-            data = b""
-        elif self._chunking and data:
-            data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
-        is_small = len(data) <= _SMALL
-        body = b"" if not is_small else data if isinstance(data, bytes) else bytes(data)
-        head = _write_reply(reply.block(), length, more, body)
+            data, start, size = b"", 0, 0
+        elif self._chunking and size:
+            data = b"%x\r\n%b\r\n" % (size, data[start:])
+            start, size = 0, len(data)
+        is_small = size <= _SMALL
+        if is_small:
+            head = _write_reply(reply.block(), length, more, data, start)
+        else:
+            head = _write_reply(reply.block(), length, more, b"", 0)
         if self._begun:
             head = head[self._begun :]
             self._begun = 0
         if is_small:
             channel.write_soon(head)
         else:
-            channel.write_both(head, data)
+            channel.write_both(head, data[start:])
         if record is not None:
-            record.bytes_out += len(head) + (0 if is_small else len(data))
+            record.bytes_out += len(head) + (0 if is_small else size)
         if done:
             self._reply_finished()
         elif channel.congested and self._exchange is not None:
@@ -977,7 +980,7 @@ class ClientConnection(Connection):
         # The name of the handshake is all that is known of the host.
         if tls is not None and host.hsts and needs_hsts(reply.block(), host, tls.name):
             reply.add_header_lines([host.hsts])
-        data = _write_reply(reply.block(), len(body), b"\r\nConnection: close", body)
+        data = _write_reply(reply.block(), len(body), b"\r\nConnection: close", body, 0)
         self.channel.write(data)
         if host.observer is not None:
             record = self.record = RequestRecord(self.peer, None, host.clock.now, self.listener_id)

@@ -682,20 +682,28 @@ def write_request(
     return written
 
 
-def write_reply(bytes block not None, object length, bytes more not None, bytes body not None):
+def write_reply(
+    bytes block not None,
+    object length,
+    bytes more not None,
+    bytes body not None,
+    Py_ssize_t start,
+):
     """See :func:`slardar.http1.scan.write_reply`."""
     cdef char digits[20]
     cdef int overflow = 0
     cdef long long number = PyLong_AsLongLongAndOverflow(length, &overflow)
-    cdef Py_ssize_t count = 0, size
+    cdef Py_ssize_t count = 0, size, left = PyBytes_GET_SIZE(body) - start
     cdef bytes written
     cdef char* at
     cdef char* end
+    if start < 0 or left < 0:
+        raise ValueError("a body begins within its bytes")
     if overflow > 0:
         # 2**63 and more.
         more = b"\r\nContent-Length: %d" % length + more
         number = NO_LENGTH
-    size = PyBytes_GET_SIZE(block) + PyBytes_GET_SIZE(more) + 4 + PyBytes_GET_SIZE(body)
+    size = PyBytes_GET_SIZE(block) + PyBytes_GET_SIZE(more) + 4 + left
     if number >= 0:
         count = digits_of(number, digits)
         size += 18 + count
@@ -712,7 +720,7 @@ def write_reply(bytes block not None, object length, bytes more not None, bytes 
         at = put(at, end, b"\r\nTransfer-Encoding: chunked", 28)
     at = put_bytes(at, end, more)
     at = put(at, end, b"\r\n\r\n", 4)
-    check_full(put_bytes(at, end, body), end)
+    check_full(put(at, end, PyBytes_AS_STRING(body) + start, left), end)
     return written
 
 

@@ -53,17 +53,20 @@ class Reply(PassingLines):
         "head",
         "keep_alive",
         "length",
+        "size",
         "status",
         "upgrade",
     )
 
     def __init__(
-        self, status: int, lines: list[bytes] | None, head: bytes = b"", block: bytes = b""
+        self, status: int, lines: list[bytes] | None, block: bytes = b"", size: int = 0
     ) -> None:
         PassingLines.__init__(self, lines, block)
         self.status = status
-        #: The head as the server sent it, up to and with its empty line.
-        self.head = head
+        #: How many bytes the head has as the server sent it, up to and with its empty line.
+        self.size = size
+        #: These bytes; empty where :func:`read_reply` has read them, until hooks are to see them.
+        self.head = b""
         self.length = UNTIL_CLOSE
         self.declared = -1
         self.keep_alive = False
@@ -105,7 +108,7 @@ def read_reply(
     size, status, count, flags, block, length, told = scanned
     if size > max_head or count > max_headers:
         return None
-    reply = Reply(status, None, data if size == len(data) else data[:size], block)
+    reply = Reply(status, None, block, size)
     if length >= 0:
         reply.declared = length
     keep_alive = flags & (MINOR | KEEPS) != 0
@@ -205,7 +208,8 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
             length = CHUNKED
         elif meaning == UPGRADE:
             upgrade = joined(upgrade, value)
-    reply = Reply(known.status, None, head, b"\r\n".join(kept))
+    reply = Reply(known.status, None, b"\r\n".join(kept), len(head))
+    reply.head = head
     reply.declared = declared
     reply.upgrade = upgrade
     if named is not None:

@@ -144,12 +144,13 @@ def _write_request(
     )
 
 
-def _write_reply(block: bytes, length: int, more: bytes, body: bytes) -> bytes:
-    """The head that a client gets, and ``body`` behind it.
+def _write_reply(block: bytes, length: int, more: bytes, body: bytes, start: int) -> bytes:
+    """The head that a client gets, and behind it ``body`` from the place ``start`` on.
 
     ``length`` is that of a Content-Length, ``CHUNKED``, or another negative number for neither.
     ``more`` is further lines, each with a CRLF before it.
     """
+    body = body[start:]
     if length >= 0:
         return b"%b\r\nContent-Length: %d%b\r\n\r\n%b" % (block, length, more, body)
     if length == CHUNKED:

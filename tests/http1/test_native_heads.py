@@ -96,6 +96,7 @@ def both_replies(head: bytes, raw_method: bytes) -> Reply:
         raise
     if fast is None:
         return slow
+    fast.head = head
     assert described(fast) == described(slow)
     again = read_reply(head, raw_method)
     assert again is not None
@@ -295,9 +296,12 @@ def test_written_heads(native: ModuleType) -> None:
         assert native.write_request(*pieces) == scan._write_request(*pieces)
         block, more, body, *_ = pieces
         for length in (-3, -2, -1, 0, 5, dice.randrange(1 << 63), 2**63 - 1, 2**63, 2**64 - 1):
-            assert native.write_reply(block, length, more, body) == scan._write_reply(
-                block, length, more, body
-            )
+            for start in {0, len(body) // 2, len(body)}:
+                reply = (block, length, more, body, start)
+                assert native.write_reply(*reply) == scan._write_reply(*reply)
+    for wrong in (-1, 5):
+        with pytest.raises(ValueError, match="within its bytes"):
+            native.write_reply(b"", 0, b"", b"body", wrong)
 
 
 def test_values_are_found(native: ModuleType) -> None:
@@ -369,7 +373,7 @@ def test_other_types_are_refused(native: ModuleType) -> None:
             with pytest.raises(TypeError):
                 native.write_request(*[b"x"] * place, wrong, *[b"x"] * (8 - place))
         for place in (0, 2, 3):
-            pieces: list[Any] = [b"x", 5, b"x", b"x"]
+            pieces: list[Any] = [b"x", 5, b"x", b"x", 0]
             pieces[place] = wrong
             with pytest.raises(TypeError):
                 native.write_reply(*pieces)
