@@ -370,7 +370,7 @@ class ClientConnection(Connection):
                     break
             if self._checker is not None:
                 self._checker = None
-            self._buffer = data[end:]
+            self._buffer = b"" if end == len(data) else data[end:]
             self._begin(request)
             if self._state != _IDLE or not self._buffer:
                 break
@@ -802,15 +802,12 @@ class ClientConnection(Connection):
                 more += b"\r\n" + kept.pop()
                 reply.lines[1:] = kept
         if self._silent:
-            data, start, size = b"", 0, 0
+            size = 0
         elif self._chunking and size:
             data = b"%x\r\n%b\r\n" % (size, data[start:])
             start, size = 0, len(data)
         is_small = size <= _SMALL
-        if is_small:
-            head = _write_reply(reply.block(), length, more, data, start)
-        else:
-            head = _write_reply(reply.block(), length, more, b"", 0)
+        head = _write_reply(reply.block(), length, more, data, size if is_small else 0)
         if self._begun:
             head = head[self._begun :]
             self._begun = 0
@@ -980,7 +977,7 @@ class ClientConnection(Connection):
         # The name of the handshake is all that is known of the host.
         if tls is not None and host.hsts and needs_hsts(reply.block(), host, tls.name):
             reply.add_header_lines([host.hsts])
-        data = _write_reply(reply.block(), len(body), b"\r\nConnection: close", body, 0)
+        data = _write_reply(reply.block(), len(body), b"\r\nConnection: close", body, len(body))
         self.channel.write(data)
         if host.observer is not None:
             record = self.record = RequestRecord(self.peer, None, host.clock.now, self.listener_id)

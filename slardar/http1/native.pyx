@@ -127,7 +127,7 @@ cdef int HOST_NAME = heads.HOST_NAME
 cdef int CONNECTION = heads.CONNECTION
 cdef int CONTENT_LENGTH = heads.CONTENT_LENGTH
 cdef int CODING = heads.CODING
-cdef int TE = heads.TE
+cdef int REQUEST_ID = heads.REQUEST_ID
 cdef int EXPLAIN = heads.EXPLAIN
 
 cdef struct Name:
@@ -146,9 +146,11 @@ cdef struct Head:
     # Bytes of the head, with the empty line; and its header lines.
     Py_ssize_t size
     Py_ssize_t lines
-    # The value of Host; host is -1 without one.
+    # The values of Host and of X-Request-Id; -1 without one.
     Py_ssize_t host
     Py_ssize_t host_end
+    Py_ssize_t request_id
+    Py_ssize_t request_id_end
     long long length
     int flags
     # Lines of Connection but for "keep-alive".
@@ -270,6 +272,7 @@ cdef bint read_lines(
     cdef unsigned char digit
     head.lines = head.passing = 0
     head.host = head.host_end = -1
+    head.request_id = head.request_id_end = -1
     head.length = NO_LENGTH
     head.pieces = head.told = head.connections = 0
     while True:
@@ -327,6 +330,11 @@ cdef bint read_lines(
                 return False
             head.host = value
             head.host_end = end
+        elif meaning == REQUEST_ID:
+            if head.request_id >= 0 or end == value:
+                return False
+            head.request_id = value
+            head.request_id_end = end
         elif meaning == CONTENT_LENGTH:
             if head.length != NO_LENGTH or not 1 <= end - value <= MOST_DIGITS:
                 return False
@@ -491,6 +499,9 @@ def scan_request(bytes data not None):
         head.lines,
         head.flags,
         b"" if head.host < 0 else host_of(at + head.host, head.host_end - head.host),
+        None if head.request_id < 0 else PyBytes_FromStringAndSize(
+            <const char*>at + head.request_id, head.request_id_end - head.request_id
+        ),
         block,
         0 if head.length == NO_LENGTH else head.length,
         told_of(&head, at),
@@ -687,31 +698,31 @@ def write_reply(
     object length,
     bytes more not None,
     bytes body not None,
-    Py_ssize_t start,
+    Py_ssize_t size,
 ):
     """See :func:`slardar.http1.scan.write_reply`."""
     cdef char digits[20]
     cdef int overflow = 0
     cdef long long number = PyLong_AsLongLongAndOverflow(length, &overflow)
-    cdef Py_ssize_t count = 0, size, left = PyBytes_GET_SIZE(body) - start
+    cdef Py_ssize_t count = 0, start = PyBytes_GET_SIZE(body) - size, whole
     cdef bytes written
     cdef char* at
     cdef char* end
-    if start < 0 or left < 0:
+    if size < 0 or start < 0:
         raise ValueError("a body begins within its bytes")
     if overflow > 0:
         # 2**63 and more.
         more = b"\r\nContent-Length: %d" % length + more
         number = NO_LENGTH
-    size = PyBytes_GET_SIZE(block) + PyBytes_GET_SIZE(more) + 4 + left
+    whole = PyBytes_GET_SIZE(block) + PyBytes_GET_SIZE(more) + 4 + size
     if number >= 0:
         count = digits_of(number, digits)
-        size += 18 + count
+        whole += 18 + count
     elif number == CHUNKED:
-        size += 28
-    written = PyBytes_FromStringAndSize(NULL, size)
+        whole += 28
+    written = PyBytes_FromStringAndSize(NULL, whole)
     at = PyBytes_AS_STRING(written)
-    end = at + size
+    end = at + whole
     at = put_bytes(at, end, block)
     if number >= 0:
         at = put(at, end, b"\r\nContent-Length: ", 18)
@@ -720,7 +731,7 @@ def write_reply(
         at = put(at, end, b"\r\nTransfer-Encoding: chunked", 28)
     at = put_bytes(at, end, more)
     at = put(at, end, b"\r\n\r\n", 4)
-    check_full(put(at, end, PyBytes_AS_STRING(body) + start, left), end)
+    check_full(put(at, end, PyBytes_AS_STRING(body) + start, size), end)
     return written
 
 

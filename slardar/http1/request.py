@@ -39,7 +39,7 @@ from slardar.http1.heads import (
     judge,
 )
 from slardar.http1.passing import PassingLines
-from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_request
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, ScannedRequest, scan_request
 from slardar.http1.tls import TlsFacts
 from slardar.model.names import usual_ipv6
 from slardar.model.networks import Networks
@@ -253,10 +253,12 @@ def read_request(
     returns the same request for the same head.  ``None`` says nothing of the head, not even
     that it is whole.
     """
-    scanned = _scan(data)
-    if scanned is None:
+    # An Any, so that mypyc checks the items once and not twice.
+    found: Any = _scan(data)
+    if found is None:
         return None
-    head, raw_method, target, count, flags, authority, block, length, told = scanned
+    scanned: ScannedRequest = found
+    head, raw_method, target, count, flags, authority, request_id, block, length, told = scanned
     if len(head) > max_head or count > max_headers or len(target) > max_url:
         return None
     request = Request(raw_method, target, None, head, block)
@@ -268,6 +270,7 @@ def read_request(
     if flags & CLOSES:
         request.keep_alive = False
     request.length = length
+    request.request_id = request_id
     try:
         if authority:
             request.authority = authority

@@ -44,10 +44,10 @@ CLOSES: Final = 4
 #: Headers that are left to the caller: what each means (:mod:`slardar.http1.heads`), and its
 #: value.  ``None`` if there are none.
 LeftHeaders = list[tuple[int, bytes]] | None
-#: The head, method, target, number of header lines, flags, Host, the block of lines that pass,
-#: the length of the body as :attr:`slardar.http1.request.Request.length` has it, and the headers
-#: that are left.
-ScannedRequest = tuple[bytes, bytes, bytes, int, int, bytes, bytes, int, LeftHeaders]
+#: The head, method, target, number of header lines, flags, Host, X-Request-Id, the block of lines
+#: that pass, the length of the body as :attr:`slardar.http1.request.Request.length` has it, and
+#: the headers that are left.
+ScannedRequest = tuple[bytes, bytes, bytes, int, int, bytes, bytes | None, bytes, int, LeftHeaders]
 #: Bytes of the head, status, number of header lines, flags, the block of lines that pass, the
 #: length of the body as its headers have it, and the headers that are left.
 ScannedReply = tuple[int, int, int, int, bytes, int, LeftHeaders]
@@ -144,13 +144,13 @@ def _write_request(
     )
 
 
-def _write_reply(block: bytes, length: int, more: bytes, body: bytes, start: int) -> bytes:
-    """The head that a client gets, and behind it ``body`` from the place ``start`` on.
+def _write_reply(block: bytes, length: int, more: bytes, body: bytes, size: int) -> bytes:
+    """The head that a client gets, and behind it the last ``size`` bytes of ``body``.
 
     ``length`` is that of a Content-Length, ``CHUNKED``, or another negative number for neither.
     ``more`` is further lines, each with a CRLF before it.
     """
-    body = body[start:]
+    body = body[len(body) - size :]
     if length >= 0:
         return b"%b\r\nContent-Length: %d%b\r\n\r\n%b" % (block, length, more, body)
     if length == CHUNKED:

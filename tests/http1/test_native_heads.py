@@ -288,6 +288,14 @@ def test_hosts_are_kept(native: ModuleType) -> None:
         assert (first is second) == (len(host) <= 255)
 
 
+def test_one_request_id_is_read(native: ModuleType) -> None:
+    """Several make one list, and an empty one is none: that is left to the Python form."""
+    for values, is_read in (([b"x y"], True), ([b"x", b"y"], False), ([b""], False)):
+        lines = [b"Host: a", *(b"X-Request-Id:\t" + value + b" " for value in values)]
+        found = native.scan_request(joined(b"GET / HTTP/1.1", lines))
+        assert (found is not None and found[6] == values[0]) == is_read
+
+
 def test_written_heads(native: ModuleType) -> None:
     """Both forms write the same bytes."""
     dice = random.Random(1)
@@ -296,8 +304,8 @@ def test_written_heads(native: ModuleType) -> None:
         assert native.write_request(*pieces) == scan._write_request(*pieces)
         block, more, body, *_ = pieces
         for length in (-3, -2, -1, 0, 5, dice.randrange(1 << 63), 2**63 - 1, 2**63, 2**64 - 1):
-            for start in {0, len(body) // 2, len(body)}:
-                reply = (block, length, more, body, start)
+            for size in {0, len(body) // 2, len(body)}:
+                reply = (block, length, more, body, size)
                 assert native.write_reply(*reply) == scan._write_reply(*reply)
     for wrong in (-1, 5):
         with pytest.raises(ValueError, match="within its bytes"):
