@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 import httptools
+from mypy_extensions import mypyc_attr
 
 from slardar.http1.headers import REPLY_SPECIAL, drop_named, named_to_drop, starts, tokens
 from slardar.http1.heads import (
@@ -38,6 +39,7 @@ __all__ = ["Reply", "ReplyCheck", "parse_reply", "read_reply"]
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Reply(PassingLines):
     """The head of a reply.
 
