@@ -470,7 +470,7 @@ class Attempt(ChannelProtocol):
                 if size > length:
                     reply.keep_alive = False
                     data = data[: end + length]
-                elif channel.read_on():
+                elif len(channel.read_on()) > 0:
                     reply.keep_alive = False
                 self._end(channel, reply)
                 downstream.start_reply(reply, data, True, end)

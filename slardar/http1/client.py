@@ -1013,7 +1013,7 @@ class ClientConnection(Connection):
             self._request_over()
             record.spare(self._host.spare_records)
         if not self._keep_alive:
-            if self._state == _WAIT and not self._buffer and not self._host.draining:
+            if self._state == _WAIT and len(self._buffer) == 0 and not self._host.draining:
                 # The client asked for the end, so it has nothing more to say, usually.
                 self._leave()
             else:
@@ -1031,7 +1031,7 @@ class ClientConnection(Connection):
         if self._busy:
             return
         data = self._buffer
-        if data:
+        if len(data) > 0:
             self._buffer = b""
             self._heads(data)
         if self._eof:

@@ -252,7 +252,7 @@ class Exchange(AttemptOwner):
         """Send the request; False if no connection could be opened at all."""
         peer = attempt.peer
         record = self.downstream.record
-        if not self.head:
+        if len(self.head) == 0:
             if self.plane.sends_forwarded:
                 extend_forwarded(self.request)
             tracer = self.plane.tracer

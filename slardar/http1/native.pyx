@@ -414,7 +414,7 @@ cdef int check_full(char* at, char* end) except -1:
 
 
 # The methods that are read here.
-cdef tuple METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE")
+cdef tuple METHODS = heads.METHODS
 
 
 cdef bytes method_of(const unsigned char* at, Py_ssize_t size):

@@ -272,7 +272,7 @@ def read_request(
     request.length = length
     request.request_id = request_id
     try:
-        if authority:
+        if len(authority) > 0:
             request.authority = authority
             request.host = normal_host(authority)
         if told is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from slardar.http1.heads import GET
 from slardar.http1.record import DecisionNote
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
@@ -49,7 +50,9 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
 
     ``fallback`` is the Host for a client of HTTP/1.0 that sent none.
     """
-    authority = request.authority or fallback.encode("ascii")
+    authority = request.authority
+    if len(authority) == 0:
+        authority = fallback.encode("ascii")
     if request.request_id is None:
         request.request_id = new_id.fresh()
     # Not the client's: whoever reads the list has to know which proxy vouches for that.
@@ -61,7 +64,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
         host = request.forwarded_host or host
     more = b""
     length = request.length
-    if length or (request.raw_method != b"GET" and request.raw_method in _WITH_CONTENT):
+    if length or (request.raw_method is not GET and request.raw_method in _WITH_CONTENT):
         # RFC 9110 8.6: a method that defines content has a length even without content.
         more = b"\r\nTransfer-Encoding: chunked" if length < 0 else _LENGTH % length
     if request.expects:

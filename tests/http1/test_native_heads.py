@@ -20,6 +20,7 @@ from slardar.http1 import client, heads, https, passing, record, reply, request,
 from slardar.http1.heads import BadMessage
 from slardar.http1.reply import Reply, read_reply
 from slardar.http1.request import Request, read_request
+from slardar.http1.retry import is_idempotent
 from slardar.testing.playbook import Playbook
 from tests.http1 import mutations, test_heads, test_writer
 from tests.http1.lines import GET, OK
@@ -286,6 +287,16 @@ def test_hosts_are_kept(native: ModuleType) -> None:
         first, second = native.scan_request(head)[5], native.scan_request(head)[5]
         assert first == second == host
         assert (first is second) == (len(host) <= 255)
+
+
+def test_methods_are_known_objects(native: ModuleType) -> None:
+    """So that the commonest one is found without a look at its bytes; a copy is one as well."""
+    for method in heads.METHODS:
+        assert native.scan_request(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")[1] is method
+    copy = bytes(bytearray(heads.GET))
+    assert copy is not heads.GET
+    assert is_idempotent(copy)
+    assert not is_idempotent(b"POST")
 
 
 def test_one_request_id_is_read(native: ModuleType) -> None:
