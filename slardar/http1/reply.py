@@ -109,7 +109,8 @@ def read_reply(
     if found is None:
         return None
     scanned: ScannedReply = found
-    size, status, count, flags, block, length, told = scanned
+    behind, status, count, flags, block, length, told = scanned
+    size = len(data) - behind
     if size > max_head or count > max_headers:
         return None
     reply = Reply(status, None, block, size)

@@ -48,7 +48,7 @@ LeftHeaders = list[tuple[int, bytes]] | None
 #: that pass, the length of the body as :attr:`slardar.http1.request.Request.length` has it, and
 #: the headers that are left.
 ScannedRequest = tuple[bytes, bytes, bytes, int, int, bytes, bytes | None, bytes, int, LeftHeaders]
-#: Bytes of the head, status, number of header lines, flags, the block of lines that pass, the
+#: Bytes behind the head, status, number of header lines, flags, the block of lines that pass, the
 #: length of the body as its headers have it, and the headers that are left.
 ScannedReply = tuple[int, int, int, int, bytes, int, LeftHeaders]
 
