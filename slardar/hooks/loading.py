@@ -32,15 +32,15 @@ class Loader:
     """Loads each version of a script once.
 
     ``mark[0]`` is set to the mark of the version that is being loaded, and ``mark[1]`` grows
-    by one for each load.  ``log`` writes the lines that hooks log.  ``values`` are the settings
-    that hooks read.
+    by one for each load; nobody is told if ``mark`` is ``None``.  ``log`` writes the lines
+    that hooks log.  ``values`` are the settings that hooks read.
     """
 
     def __init__(
         self,
         settings: Hooks,
         suspensions: Suspensions,
-        mark: MutableSequence[int],
+        mark: MutableSequence[int] | None,
         make_engine: MakeEngine,
         log: Log,
         values: HookSettings | None = None,
@@ -142,10 +142,12 @@ class Loader:
         if mark in self._suspensions.refused:
             return Loaded(hook.path, code, None, self._suspensions.refused[mark], used)
         sources = {name: module.code for name, module in modules.items()}
-        self._mark[1] = (self._mark[1] + 1) & 0xFFFFFFFF
         memory = self.memory
         before = 0 if memory is None else memory.used()
-        self._mark[0] = mark
+        note = self._mark
+        if note is not None:
+            note[1] = (note[1] + 1) & 0xFFFFFFFF
+            note[0] = mark
         try:
             script = self.engine(hook.language).load(hook.name, code.code, sources)
         except ConfigError as problem:
@@ -155,7 +157,8 @@ class Loader:
             _log.failure("{path} could not be loaded", path=hook.path)
             error = f"{hook.name}: could not be loaded: {type(problem).__name__}"
         finally:
-            self._mark[0] = 0
+            if note is not None:
+                note[0] = 0
         if script is None:
             _log.error("{path} is not in service: {error}", path=hook.path, error=error)
         else:

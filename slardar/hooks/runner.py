@@ -73,8 +73,9 @@ class Runner(HooksBase):
     ``seconds()`` is a monotonic clock.  ``failed(loaded)`` is called after each failure of a
     hook.  ``mark`` tells another process what runs: its first item is the mark of the version
     that is running (:func:`slardar.hooks.loaded.mark_of`), or 0 while none is; its second
-    item counts calls.  ``log(level, text)`` writes a line that a hook logs, or that is about a
-    failed call; by default it goes to slardar's log.  ``values`` are the settings that hooks read.
+    item counts calls.  By default nobody is told.  ``log(level, text)`` writes a line that a
+    hook logs, or that is about a failed call; by default it goes to slardar's log.  ``values``
+    are the settings that hooks read.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Runner(HooksBase):
         self._engines = engines
         self._seconds = seconds
         self._tell = failed
-        self._mark: MutableSequence[int] = [0, 0] if mark is None else mark
+        self._mark = mark
         self._write: Log = HookLog(seconds).write if log is None else log
         self._suspensions = Suspensions()
         self._loader = Loader(
@@ -474,8 +475,9 @@ class Runner(HooksBase):
         # Every call of a shadow is timed, since its share of the time is limited.
         is_timed = stats is not loaded.stats or stats.times_next
         mark = self._mark
-        mark[1] = (mark[1] + 1) & _LARGEST
-        mark[0] = loaded.mark
+        if mark is not None:
+            mark[1] = (mark[1] + 1) & _LARGEST
+            mark[0] = loaded.mark
         began = _now() if is_timed else 0
         try:
             if self._pressure.is_high and self._memory is not None:
@@ -494,7 +496,8 @@ class Runner(HooksBase):
         else:
             return True
         finally:
-            mark[0] = 0
+            if mark is not None:
+                mark[0] = 0
             if is_timed:
                 stats.took(_now() - began)
             else:
