@@ -100,11 +100,21 @@ class Headers:
     ``block`` has the lines that pass unchanged (:mod:`slardar.http1.scan`).  ``special`` maps the
     name of each other header, in lower case, to whether a hook may write the header.  ``own`` has
     the values of the headers in ``special`` that the proxy will write, by name.  If ``own``
-    is ``None``, ``host`` is the only one, or there is none if ``host`` is empty.  ``sent`` is
+    is ``None``, they are ``host`` and ``request_id``, as far as there are any.  ``sent`` is
     the whole head as it was sent, where the headers are found that a hook may only read.
     """
 
-    __slots__ = ("_fixed", "_host", "_own", "_sent", "_special", "block", "changed", "own_changed")
+    __slots__ = (
+        "_fixed",
+        "_host",
+        "_own",
+        "_request_id",
+        "_sent",
+        "_special",
+        "block",
+        "changed",
+        "own_changed",
+    )
 
     def __init__(
         self,
@@ -113,6 +123,7 @@ class Headers:
         special: dict[str, bool],
         host: bytes = b"",
         sent: bytes = b"",
+        request_id: bytes | None = None,
     ) -> None:
         #: The lines, with the changes.
         self.block = block
@@ -121,6 +132,7 @@ class Headers:
         self._fixed: list[tuple[str, str, bytes]] | None = None
         self._own = own
         self._host = host
+        self._request_id = request_id
         self._special = special
         #: Whether a header was written, and whether one of ``own`` was.
         self.changed = False
@@ -138,6 +150,8 @@ class Headers:
         if own is None:
             # Made only now: most hooks ask for none of these headers.
             own = self._own = {"host": self._host} if self._host else {}
+            if self._request_id is not None:
+                own["x-request-id"] = self._request_id
         return own
 
     @property
