@@ -80,10 +80,8 @@ _REWRITTEN: Final = frozenset(
 OF_REQUEST: Final = {name.decode("ascii"): name in _REWRITTEN for name in REQUEST_SPECIAL}
 _OF_REPLY: Final = dict.fromkeys([name.decode("ascii") for name in REPLY_SPECIAL], False)
 
-#: The methods of nearly all requests, as text that need not be made for each request.
-_METHODS: Final = {
-    method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
-}
+#: The methods of nearly all requests that are no GET, as text that need not be made for each.
+_METHODS: Final = {method.encode("ascii"): method for method in ("POST", "HEAD", "PUT", "DELETE")}
 
 
 class BodyTooLarge(BaseException):
@@ -310,6 +308,8 @@ class HookRequest:
     def method(self) -> str:
         """The method as the client sent it, such as ``GET``."""
         raw_method = self.raw_method
+        if raw_method == b"GET":
+            return "GET"
         return _METHODS.get(raw_method) or raw_method.decode("ascii")
 
     @method.setter
