@@ -10,7 +10,6 @@ here through ``twisted/plugins/slardar_plugin.py``.
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import signal
 import socket
@@ -47,6 +46,7 @@ from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, PartlyReadError, SlardarError
 from slardar.events import EventLog, Publish, ignore
+from slardar.garbage import begin_serving
 from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import Live
@@ -288,9 +288,7 @@ class SlardarService(Service):
             _log.info("requests on {place}", place=place)
         for port in self._controls:
             _log.info("{name} on {place}", name=port.purpose, place=port.place)
-        # The objects loaded so far stay, so garbage collections need not look at them.
-        gc.collect()
-        gc.freeze()
+        begin_serving()
         self._tell_ready()
 
     def _order_certificates(self, settings: Settings) -> None:

@@ -16,12 +16,18 @@ import errno
 import os
 import socket
 import struct
-from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from slardar.dataplane.pollable import Batched
+from slardar.dataplane.pollable import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLONESHOT,
+    EPOLLOUT,
+    Batched,
+)
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
 from slardar.dataplane.system import PEEK, Socket, end_side
@@ -29,6 +35,9 @@ from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, Step
 from slardar.http1.proxy_header import Ends
 
 __all__ = ["Channel", "reset_when_closed"]
+
+#: Looked up once: mypyc looks up names of modules that it does not compile at each use.
+_end_side: Final = end_side
 
 #: Bytes read at once.  A head and a small body fit many times over.
 READ_SIZE: Final = 65536
@@ -73,6 +82,7 @@ class Channel(ChannelBase, Batched):
         "fd",
         "sock",
         "takes_spliced",
+        "to_server",
     )
 
     def __init__(
@@ -86,6 +96,8 @@ class Channel(ChannelBase, Batched):
         self._poller = poller
         self.sock = sock
         self.fd = sock.fileno()
+        #: Those of clients are accepted, and connected from the beginning.
+        self.to_server = connecting
         #: Whether bytes may be spliced to the socket, past ``write``.  A kind of channel
         #: that sends its bytes as they are says so itself.
         self.takes_spliced: bool = False
@@ -296,7 +308,7 @@ class Channel(ChannelBase, Batched):
         """
         if self._leaving and self.at_end:
             return True  # nothing more can come
-        return end_side(self.sock, self._leaving)
+        return _end_side(self.sock, self._leaving)
 
     # Reading.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from select import EPOLLEXCLUSIVE, EPOLLIN
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 from twisted.logger import Logger
 
-from slardar.dataplane.pollable import Pollable
+from slardar.dataplane.pollable import EPOLLEXCLUSIVE, EPOLLIN, Pollable
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.system import Socket, accept
 
@@ -18,12 +18,12 @@ __all__ = ["Listener"]
 
 #: Connections accepted in one go: a storm of them must not hold up the requests
 #: under way.
-_BURST = 64
+_BURST: Final = 64
 #: Clients that may wait in the kernel's queue, and some that come meanwhile; without
 #: an end a flood of them would keep a process from stopping.
-_QUEUE = 8192
+_QUEUE: Final = 8192
 #: Seconds that accepting rests when the process has no descriptor left.
-_REST = 0.5
+_REST: Final = 0.5
 
 #: The client has left again, or its network failed: accept(2) says to go on.
 _GONE = (
@@ -67,6 +67,7 @@ class Listener(Pollable):
         self._poller = poller
         self.sock = sock
         self.fd = sock.fileno()
+        self.to_server = False
         #: Monotonic seconds at which a rest ends; 0 while there is none.
         self.deadline = 0.0
         self._accepted = accepted
@@ -101,7 +102,7 @@ class Listener(Pollable):
     def _accept(self) -> bool:
         """Accept one client; False if none can be accepted now."""
         try:
-            client = accept(self.sock)
+            client = accept(self.sock, self.fd)
         except OSError as error:
             if error.errno in _GONE:
                 return True

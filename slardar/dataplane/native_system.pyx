@@ -278,13 +278,13 @@ def _family_of(asked):
     return asked.family
 
 
-def accept(listening):
+def accept(listening, int fd):
     """See :mod:`slardar.dataplane.system`."""
     cdef slardar_address address
     cdef char text[INET6_ADDRSTRLEN]
     cdef const unsigned char* four
     cdef const char* six
-    cdef int taken = slardar_accept(listening.fileno(), &address)
+    cdef int taken = slardar_accept(fd, &address)
     if taken < 0:
         if error_number == EAGAIN:
             return None
@@ -337,7 +337,7 @@ def end_side(sock, bint leaves):
 
 
 cdef class Epoll:
-    """Does what ``select.epoll`` does, but never waits for events."""
+    """Does what ``select.epoll`` does; events are told by :func:`take_events`."""
 
     cdef int _fd
 
@@ -382,15 +382,16 @@ cdef class Epoll:
             PyErr_SetFromErrno(OSError)
         return 0
 
-    def poll(self, int timeout, int most):
-        cdef int count, index
-        cdef list found
-        if timeout:
-            raise ValueError("this epoll waits for nothing: the timeout is 0")
-        count = epoll_wait(self._fd, _events, min(most, MOST_EVENTS), 0)
-        if count < 0:
-            PyErr_SetFromErrno(OSError)
-        found = []
-        for index in range(count):
-            found.append((_events[index].data.fd, _events[index].events))
-        return found
+
+def take_events(Epoll epoll not None, list watched not None, int most):
+    """See :mod:`slardar.dataplane.system`."""
+    cdef int count, index, fd
+    cdef list found
+    count = epoll_wait(epoll._fd, _events, min(most, MOST_EVENTS), 0)
+    if count < 0:
+        PyErr_SetFromErrno(OSError)
+    found = []
+    for index in range(count):
+        fd = _events[index].data.fd
+        found.append((watched[fd] if fd < len(watched) else None, _events[index].events))
+    return found

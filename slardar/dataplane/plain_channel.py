@@ -11,10 +11,10 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from select import EPOLLIN
 from typing import Final, final
 
 from slardar.dataplane.channel import BULK, BULK_SIZE, BULK_VIEW, Channel
+from slardar.dataplane.pollable import EPOLLIN
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.system import Socket
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol

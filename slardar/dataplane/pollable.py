@@ -11,11 +11,31 @@ from :class:`slardar.dataplane.channel.Channel` or :class:`slardar.dataplane.lis
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import mypyc_attr, trait
 
 from slardar.dataplane.system import Socket
 
-__all__ = ["Batched", "Pollable"]
+__all__ = [
+    "EPOLLERR",
+    "EPOLLEXCLUSIVE",
+    "EPOLLHUP",
+    "EPOLLIN",
+    "EPOLLONESHOT",
+    "EPOLLOUT",
+    "Batched",
+    "Pollable",
+]
+
+# epoll's masks, as Linux has them.  mypyc puts these numbers in place; those of the module
+# ``select`` it looks up at each use.
+EPOLLIN: Final = 0x1
+EPOLLOUT: Final = 0x4
+EPOLLERR: Final = 0x8
+EPOLLHUP: Final = 0x10
+EPOLLEXCLUSIVE: Final = 1 << 28
+EPOLLONESHOT: Final = 1 << 30
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -28,6 +48,8 @@ class Pollable:
     sock: Socket
     #: The socket's descriptor, which stays known after the socket is closed.
     fd: int
+    #: It is a connection to a server.
+    to_server: bool
     #: When ``late`` is called: monotonic seconds, 0 for never.
     deadline: float
 

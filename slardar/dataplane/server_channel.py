@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from select import EPOLLIN
 from typing import Final, final
 
 from slardar.dataplane.channel import READ_SIZE
+from slardar.dataplane.pollable import EPOLLIN
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sealed_channel import OPEN, SHAKING, SealedChannel
 from slardar.dataplane.server_terms import (

@@ -12,14 +12,14 @@ import socket
 import struct
 from fcntl import ioctl
 from termios import TIOCOUTQ
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from slardar.model.networks import UNIX, peer_address
 
 if TYPE_CHECKING:
     from slardar.dataplane.native_system import NativeSocket
 
-__all__ = ["PEEK", "Epoll", "Socket", "accept", "connected_socket", "end_side"]
+__all__ = ["PEEK", "Epoll", "Socket", "accept", "connected_socket", "end_side", "take_events"]
 
 #: What a channel sends and receives with.
 Socket: TypeAlias = "socket.socket | NativeSocket"
@@ -36,19 +36,19 @@ _KIND: Final = _OF_SOCKETS.type.__get__
 _PROTO: Final = _OF_SOCKETS.proto.__get__
 
 
-def _accept(listening: Socket) -> tuple[Socket, bytes] | None:
+def _accept(listening: Socket, fd: int) -> tuple[Socket, bytes] | None:
     """Accept a client: its socket, which does not block, and its address without port;
     ``unix:`` where there is none.
 
-    ``None`` if no client waits.  Raises OSError.
+    ``fd`` is the descriptor of ``listening``.  ``None`` if no client waits.  Raises OSError.
     """
     taking: Any = listening
     try:
         # ``listening.accept()`` is this call, and a look at members of enumerations.
-        fd, address = taking._accept()
+        taken, address = taking._accept()
     except BlockingIOError:
         return None
-    sock = socket.socket(_FAMILY(listening), _KIND(listening), _PROTO(listening), fd)
+    sock = socket.socket(_FAMILY(listening), _KIND(listening), _PROTO(listening), taken)
     sock.setblocking(False)
     return sock, peer_address(address[0]) if isinstance(address, tuple) else UNIX
 
@@ -82,15 +82,37 @@ def _end_side(sock: Socket, leaves: bool) -> bool:
         return True  # nothing is there, or the connection is broken: nothing can be saved
 
 
-#: ``select.epoll``, or what does the same; its ``poll`` takes two arguments, 0 and the number of
-#: events to tell at most.
+_Watched = TypeVar("_Watched")
+
+
+def _take_events(
+    epoll: select.epoll, watched: list[_Watched | None], most: int
+) -> list[tuple[_Watched | None, int]]:
+    """What has happened: ``most`` events at most, and none if there are none now.
+
+    Each is told with what stands in ``watched`` at the place of its descriptor's number, or
+    ``None`` if there is no such place.
+    """
+    return [
+        (watched[fd] if fd < len(watched) else None, events) for fd, events in epoll.poll(0, most)
+    ]
+
+
+#: ``select.epoll``, or what does the same; only :func:`take_events` asks it for events.
 Epoll = select.epoll
+take_events = _take_events
 accept = _accept
 connected_socket = _connected_socket
 end_side = _end_side
 
 if not TYPE_CHECKING:
     try:
-        from slardar.dataplane.native_system import Epoll, accept, connected_socket, end_side
+        from slardar.dataplane.native_system import (
+            Epoll,
+            accept,
+            connected_socket,
+            end_side,
+            take_events,
+        )
     except ImportError:
         pass

@@ -38,6 +38,7 @@ from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.plane_hooks import HookMemory
 from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError, SlardarError
+from slardar.garbage import begin_serving
 from slardar.hooks.call_note import CallNote
 from slardar.hooks.memory import limits_of
 from slardar.hooks.runner import Runner
@@ -236,8 +237,7 @@ class Worker:
         self._names.learn(message.addresses, ())
         await self._apply(snapshot, list(snapshot.upstreams), begins=True)
         self._take_health(message.health)
-        gc.collect()
-        gc.freeze()
+        begin_serving()
         gc.enable()
         if not self._stopping:
             unused = set(range(message.inherited))

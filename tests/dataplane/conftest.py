@@ -43,15 +43,19 @@ def poller(hand: HandReactor) -> Iterator[Poller]:
 
 @pytest.fixture
 def connect(poller: Poller) -> Iterator[Connect]:
-    """Makes channels whose far ends are closed after the test; ``unix`` for a socket pair."""
+    """Makes channels whose far ends are closed after the test; ``unix`` for a socket pair,
+    ``to_server`` for one as the pools make them, which is connected at the poller's next turn."""
     fars = []
 
-    def make(protocol: Any = None, unix: bool = False) -> tuple[Channel, socket.socket, Any]:
+    def make(
+        protocol: Any = None, unix: bool = False, to_server: bool = False
+    ) -> tuple[Channel, socket.socket, Any]:
         near, far = socket.socketpair() if unix else tcp_pair()
         fars.append(far)
         near.setblocking(False)
         protocol = protocol or Recorder()
-        return PlainChannel(poller, connected_socket(near), protocol), far, protocol
+        channel = PlainChannel(poller, connected_socket(near), protocol, to_server)
+        return channel, far, protocol
 
     yield make
     for far in fars:

@@ -29,11 +29,11 @@ class FakeAccept:
         self.calls = 0
         monkeypatch.setattr(listener, "accept", self.accept)
 
-    def accept(self, sock: socket.socket) -> tuple[Socket, bytes] | None:
+    def accept(self, sock: socket.socket, fd: int) -> tuple[Socket, bytes] | None:
         self.calls += 1
         if self.errors:
             raise OSError(self.errors.pop(0), "scripted")
-        return system.accept(sock)
+        return system.accept(sock, fd)
 
 
 class Door:

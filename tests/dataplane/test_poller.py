@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.plain_channel import PlainChannel
-from slardar.dataplane.poller import BATCH, TICK, TURN, Poller
+from slardar.dataplane.poller import AT_ONCE, BATCH, TICK, TURN, Poller
 from slardar.http1.interfaces import Step
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
@@ -194,15 +194,15 @@ def test_want_of_memory_between_channels_ends_those_of_the_batch(
     bad, bad_far, _ = connect()
     told: list[None] = []
     poller.out_of_memory = lambda: told.append(None)
-    poll = poller._poll
+    take_events = poller._take_events
 
     def short(*arguments: Any) -> Any:
-        poller._poll = poll
+        poller._take_events = take_events
         poller.arrived.append((bad, b"x"))
         poller.unsent.append(bad)
         raise MemoryError
 
-    poller._poll = short
+    poller._take_events = short
     poller.doRead()
     assert told == [None]
     assert bad.closed
@@ -423,6 +423,43 @@ def test_batch_is_read_then_handled_then_sent(poller: Poller, connect: Connect) 
     assert far_a.recv(100) == b""
     assert far_b.recv(100) == b"one two"
     assert not b.unsent
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_servers_come_first(poller: Poller, connect: Connect, again: bool) -> None:
+    """What a server sends does not wait behind clients that were there before, whatever was
+    changed in what is watched."""
+    server, far_server, reply = connect(unix=True, to_server=True)
+    pump(poller, lambda: not server.connecting)
+    if again:
+        server.pause()
+        server.resume()
+        poller.unwatch(server)
+        poller.watch(server, EPOLLIN)
+    clients = [connect(unix=True) for _ in range(AT_ONCE)]
+    for _, far, _ in clients:
+        far.send(b"x")
+    far_server.send(b"x")
+    poller.begin_turn()
+    poller.handle_batch()
+    assert reply.data == b"x"
+    assert sum(len(protocol.data) for _, _, protocol in clients) >= AT_ONCE // 2
+    pump(poller, lambda: all(protocol.data for _, _, protocol in clients))
+
+
+def test_servers_leave_room_for_clients(poller: Poller, connect: Connect) -> None:
+    """Half of each batch is for others, however much servers send."""
+    servers = [connect(unix=True, to_server=True) for _ in range(2 * AT_ONCE)]
+    pump(poller, lambda: not any(channel.connecting for channel, _, _ in servers))
+    clients = [connect(unix=True) for _ in range(AT_ONCE)]
+    for _, far, _ in servers + clients:
+        far.send(b"x")
+    poller.begin_turn()
+    poller.handle_batch()
+    assert sum(len(protocol.data) for _, _, protocol in servers) == AT_ONCE // 2
+    # One event tells of the servers' epoll.
+    assert sum(len(protocol.data) for _, _, protocol in clients) >= AT_ONCE // 2 - 1
+    pump(poller, lambda: all(protocol.data for _, _, protocol in servers + clients))
 
 
 class Noted(Step):

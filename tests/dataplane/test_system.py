@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.poller import BATCH
-from slardar.dataplane.system import Epoll, Socket, accept, connected_socket, end_side
+from slardar.dataplane.system import (
+    Epoll,
+    Socket,
+    accept,
+    connected_socket,
+    end_side,
+    take_events,
+)
 from tests.dataplane.kit import reset, tcp_pair
 from tests.integration.sockets import wait_for
 
@@ -325,13 +332,13 @@ def test_accepts(
             pytest.skip("no IPv6 here")
         door.listen(8)
         door.setblocking(False)
-        assert accept(door) is None
+        assert accept(door, door.fileno()) is None
         if family != socket.AF_UNIX:
             client.bind(place)
         client.connect(door.getsockname())
-        accepted = accept(door)
+        accepted = accept(door, door.fileno())
         assert accepted is not None
-        assert accept(door) is None
+        assert accept(door, door.fileno()) is None
         sock, found = accepted
         with closing(sock):
             assert found == address
@@ -346,36 +353,42 @@ def test_accepts(
 def test_accept_tells_errors() -> None:
     """All but that nobody waits."""
     with socket.socket() as sock, pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
-        accept(sock)
+        accept(sock, sock.fileno())
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
-        accept(sock)
+        accept(sock, sock.fileno())
 
 
 def test_epoll(ends: tuple[Socket, socket.socket]) -> None:
-    """It tells what is so now, at most so much as is asked for, until nothing more is watched."""
+    """It tells what is so now, at most so much as is asked for, until nothing more is watched;
+    each event with what stands at its descriptor's place."""
     sock, far = ends
     fd, other = sock.fileno(), far.fileno()
     epoll = Epoll()
+    watched: list[int | None] = list(range(max(fd, other) + 1))
     with closing(epoll):
         assert epoll.fileno() >= 0
         assert not os.get_inheritable(epoll.fileno())
-        assert epoll.poll(0, 9) == []
+        assert take_events(epoll, watched, 9) == []
         epoll.register(fd, EPOLLIN)
-        assert epoll.poll(0, 9) == []
+        assert take_events(epoll, watched, 9) == []
         epoll.modify(fd, EPOLLIN | EPOLLOUT)
-        assert epoll.poll(0, 9) == [(fd, EPOLLOUT)]
+        assert take_events(epoll, watched, 9) == [(fd, EPOLLOUT)]
         epoll.register(other, EPOLLOUT)
-        assert sorted(epoll.poll(0, 9)) == sorted([(fd, EPOLLOUT), (other, EPOLLOUT)])
-        assert len(epoll.poll(0, 1)) == 1
+        assert sorted(take_events(epoll, watched, 9)) == sorted([(fd, EPOLLOUT), (other, EPOLLOUT)])
+        assert len(take_events(epoll, watched, 1)) == 1
         far.sendall(b"x")
-        wait_for(lambda: (fd, EPOLLIN | EPOLLOUT) in epoll.poll(0, 9), "the byte")
+        wait_for(lambda: (fd, EPOLLIN | EPOLLOUT) in take_events(epoll, watched, 9), "the byte")
         epoll.unregister(fd)
-        assert epoll.poll(0, 9) == [(other, EPOLLOUT)]
+        assert take_events(epoll, watched, 9) == [(other, EPOLLOUT)]
         far.close()
-        assert epoll.poll(0, 9) == []
+        assert take_events(epoll, watched, 9) == []
         epoll.register(fd, EPOLLIN | EPOLLRDHUP | EPOLLET)
-        assert epoll.poll(0, 9) == [(fd, EPOLLIN | EPOLLRDHUP)]
-        assert epoll.poll(0, 9) == []
+        assert take_events(epoll, watched, 9) == [(fd, EPOLLIN | EPOLLRDHUP)]
+        assert take_events(epoll, watched, 9) == []
+        epoll.modify(fd, EPOLLIN | EPOLLRDHUP)
+        assert take_events(epoll, watched[:fd], 9) == [(None, EPOLLIN | EPOLLRDHUP)]
+        watched[fd] = 4711
+        assert take_events(epoll, watched, 9) == [(4711, EPOLLIN | EPOLLRDHUP)]
 
 
 def test_epoll_tells_errors(ends: tuple[Socket, socket.socket]) -> None:
@@ -406,6 +419,7 @@ def test_many_events() -> None:
             for sock in socket.socketpair():
                 stack.enter_context(sock)
                 epoll.register(sock.fileno(), EPOLLOUT)
-        first, second = (epoll.poll(0, BATCH) for _ in range(2))
+        watched: list[int | None] = list(range(1 << 10))
+        first, second = (take_events(epoll, watched, BATCH) for _ in range(2))
         assert len(first) == len(second) == BATCH
         assert len({fd for fd, _ in first + second}) == 2 * BATCH

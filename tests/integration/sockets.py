@@ -522,7 +522,7 @@ class Served:
         """The bytes that wait to be sent, on all channels together."""
 
         def count() -> int:
-            channels = list(self.plane._poller._channels.values())
+            channels = self.plane._poller._channels
             return sum(len(getattr(channel, "_out", None) or b"") for channel in channels)
 
         return int(self.run(count))
