@@ -71,6 +71,7 @@ REQUEST_PATH = (
     "health/probes/general",
     "health/probes/http",
     "health/rules",
+    "hooks/call_note",
     "hooks/cputime",
     "hooks/effects",
     "hooks/headers",

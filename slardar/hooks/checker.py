@@ -214,7 +214,7 @@ def _loader(settings: Hooks) -> Any:
     from slardar.hooks.loading import Loader
     from slardar.hooks.suspensions import Suspensions
 
-    return Loader(settings, Suspensions(), [0], make_engine, lambda level, text: None)
+    return Loader(settings, Suspensions(), None, make_engine, lambda level, text: None)
 
 
 def _result(loader: Any, item: Item) -> Result:

@@ -33,7 +33,7 @@ def seen_request(
     upstream that the request goes to if no hook chooses one.
     """
     own = None
-    if body is not None or request.told is not None or request.request_id is not None:
+    if body is not None or request.told is not None:
         own = _own_of(request, body)
     seen = HookRequest(
         request.raw_method,
@@ -49,6 +49,7 @@ def seen_request(
         route,
         request.peer,
         request.tls,
+        request.request_id,
     )
     if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
         seen.begin_with(upstream, request.hash_key, request.cluster_key)
@@ -82,7 +83,7 @@ def apply_request(seen: HookRequest, request: Request) -> None:
     """Apply to ``request`` what a hook has changed in ``seen``."""
     written = seen.written
     if seen.headers_changed:
-        request.replace_head_lines(seen.block)
+        request.replace_block(seen.block)
         if seen.own_changed:
             _apply_own(seen.headers.own, request)
     if seen.uri_changed:
@@ -161,7 +162,7 @@ def apply_reply(seen: HookResponse, reply: Reply) -> None:
     ``reply.status`` stays the server's status, by which the server's health is judged.
     """
     if seen.headers_changed:
-        reply.replace_head_lines(seen.headers.block)
+        reply.replace_block(seen.headers.block)
     if "status" in seen.written:
         reply.set_status_line(status_line(seen.status))
         if seen.status == 204:

@@ -15,10 +15,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from mypy_extensions import i64, mypyc_attr
+
+from slardar.http1 import scan
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
 from slardar.http1.heads import BadMessage
 from slardar.http1.request import normal_host
-from slardar.http1.scan import count_lines, find_value, find_values, put_lines
 
 __all__ = ["MAX_LINES", "MAX_SIZE", "Headers", "check_name", "check_value", "has_room"]
 
@@ -33,9 +35,12 @@ _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 #: The headers that a hook may read but not write are among these.  A spelling with "_" is
 #: not: the parser drops it only to protect the server, as nginx does.
 _FIXED: Final = frozenset(name for name in REQUEST_SPECIAL | REPLY_SPECIAL if b"_" not in name)
-#: Bound here, so that the compiled code does not look the methods up for each value.
-_is_ascii: Final = str.isascii
+#: Bound here, so that the compiled code does not look them up each time.
 _is_printable: Final = str.isprintable
+_count_lines: Final = scan.count_lines
+_find_value: Final = scan.find_value
+_find_values: Final = scan.find_values
+_put_lines: Final = scan.put_lines
 
 
 #: Names that were found to be valid, with the results of :func:`check_name`.  Hooks use few
@@ -73,8 +78,11 @@ def check_value(name: object, value: object) -> bytes:
     """
     if type(value) is str:
         # Printable ASCII is the common case, and needs no regular expression.
-        if _is_ascii(value) and _is_printable(value) and len(value) <= MAX_SIZE:
-            return value.strip(" ").encode("ascii")
+        if len(value) <= MAX_SIZE and _is_printable(value):
+            try:
+                return value.strip(" ").encode("ascii")
+            except UnicodeEncodeError:
+                pass  # it may be ISO-8859-1
     elif type(value) is int and -(1 << 64) < value < 1 << 64:
         return b"%d" % value
     if type(value) is not str or len(value) > MAX_SIZE or _VALUE.fullmatch(value) is None:
@@ -94,17 +102,28 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+@mypyc_attr(free_list_len=1)
 class Headers:
     """Header lines, and the values of the headers that the proxy writes itself.
 
     ``block`` has the lines that pass unchanged (:mod:`slardar.http1.scan`).  ``special`` maps the
     name of each other header, in lower case, to whether a hook may write the header.  ``own`` has
     the values of the headers in ``special`` that the proxy will write, by name.  If ``own``
-    is ``None``, ``host`` is the only one, or there is none if ``host`` is empty.  ``sent`` is
+    is ``None``, they are ``host`` and ``request_id``, as far as there are any.  ``sent`` is
     the whole head as it was sent, where the headers are found that a hook may only read.
     """
 
-    __slots__ = ("_fixed", "_host", "_own", "_sent", "_special", "block", "changed", "own_changed")
+    __slots__ = (
+        "_fixed",
+        "_host",
+        "_own",
+        "_request_id",
+        "_sent",
+        "_special",
+        "block",
+        "changed",
+        "own_changed",
+    )
 
     def __init__(
         self,
@@ -113,6 +132,7 @@ class Headers:
         special: dict[str, bool],
         host: bytes = b"",
         sent: bytes = b"",
+        request_id: bytes | None = None,
     ) -> None:
         #: The lines, with the changes.
         self.block = block
@@ -121,6 +141,7 @@ class Headers:
         self._fixed: list[tuple[str, str, bytes]] | None = None
         self._own = own
         self._host = host
+        self._request_id = request_id
         self._special = special
         #: Whether a header was written, and whether one of ``own`` was.
         self.changed = False
@@ -138,6 +159,8 @@ class Headers:
         if own is None:
             # Made only now: most hooks ask for none of these headers.
             own = self._own = {"host": self._host} if self._host else {}
+            if self._request_id is not None:
+                own["x-request-id"] = self._request_id
         return own
 
     @property
@@ -170,7 +193,7 @@ class Headers:
         if key in self._special:
             values = self._special_values(key)
             return values[0].decode("latin-1") if values else default
-        value = find_value(self.block, wanted)
+        value = _find_value(self.block, wanted)
         return default if value is None else value.decode("latin-1")
 
     def get_all(self, name: Any) -> list[str]:
@@ -179,7 +202,7 @@ class Headers:
         if key in self._special:
             values = self._special_values(key)
         else:
-            values = find_values(self.block, wanted)
+            values = _find_values(self.block, wanted)
         return [value.decode("latin-1") for value in values]
 
     def _special_values(self, key: str) -> list[bytes]:
@@ -241,14 +264,14 @@ class Headers:
             if len(value) > MAX_LINES:
                 raise ValueError(f"expected at most {MAX_LINES} headers")
             values = [check_value(name, one) for one in value]
+            if key in self._special:
+                self._set_own(name, key, values)
+            else:
+                self.put_lines(wanted, b"".join([start + one for one in values]))
+        elif key in self._special:
+            self._set_own(name, key, [check_value(name, value)])
         else:
-            values = [check_value(name, value)]
-        if key in self._special:
-            self._set_own(name, key, values)
-        elif len(values) == 1:
-            self.put_lines(wanted, start + values[0])
-        else:
-            self.put_lines(wanted, b"".join([start + one for one in values]))
+            self.put_lines(wanted, start + check_value(name, value))
 
     def put(self, name: str, value: str) -> None:
         """Do what :meth:`set` does for a value that is known to be printable ASCII."""
@@ -272,9 +295,9 @@ class Headers:
         Each of the lines ``made`` has a CRLF before it.  Raises ValueError if the head would have
         too many lines or too many bytes.
         """
-        block = put_lines(self.block, name, made, MAX_LINES, MAX_SIZE)
+        block = _put_lines(self.block, name, made, MAX_LINES, MAX_SIZE)
         if block is None:
-            kept = put_lines(self.block, name, b"", _NO_LIMIT, _NO_LIMIT)
+            kept = _put_lines(self.block, name, b"", _NO_LIMIT, _NO_LIMIT)
             raise _too_much(kept or b"", made)
         self.block = block
         self.changed = True
@@ -294,7 +317,7 @@ class Headers:
         else:
             block = self.block
             made = start + checked
-            lines, size = count_lines(block) + 1, len(block) + len(made)
+            lines, size = _count_lines(block) + 1, len(block) + len(made)
             # In place of the two bytes of each line end one is counted, and one for the last line.
             if lines > MAX_LINES or size - lines + 1 > MAX_SIZE:
                 raise _too_much(block, made)
@@ -318,7 +341,7 @@ class Headers:
             if self._special[key] and key != "host" and self.own.pop(key, None) is not None:
                 self.changed = self.own_changed = True
             return
-        block = put_lines(self.block, wanted, b"", _NO_LIMIT, _NO_LIMIT)
+        block = _put_lines(self.block, wanted, b"", _NO_LIMIT, _NO_LIMIT)
         if block is not None and len(block) != len(self.block):
             self.block = block
             self.changed = True
@@ -355,20 +378,21 @@ class Headers:
         self.changed = self.own_changed = True
 
 
-def has_room(block: bytes, lines: int, size: int) -> bool:
+def has_room(block: bytes, lines: i64, size: i64) -> bool:
     """Whether ``lines`` more headers, with ``size`` bytes of names and values in total, are certain
     to be within the limits."""
-    length = len(block)
+    # The compiled code uses machine integers for this type.
+    length: i64 = len(block)
     # A line has at least four bytes, so short blocks need not be counted.
-    known = length // 4
+    known: i64 = length // 4
     if known + lines >= MAX_LINES:
-        known = count_lines(block)
+        known = _count_lines(block)
     # A line has at most four bytes besides its name and its value.
     return known + lines < MAX_LINES and length + size + 4 * lines <= MAX_SIZE
 
 
 def _too_much(block: bytes, made: bytes) -> ValueError:
     """The error for lines ``made`` that a block has no room for."""
-    if count_lines(block) + count_lines(made) > MAX_LINES:
+    if _count_lines(block) + _count_lines(made) > MAX_LINES:
         return ValueError(f"expected at most {MAX_LINES} headers")
     return ValueError(f"expected headers of at most {MAX_SIZE} bytes together")

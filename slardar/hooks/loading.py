@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Mapping
 
 from twisted.logger import Logger
 
 from slardar.config import Hooks
 from slardar.errors import ConfigError
+from slardar.hooks.call_note import CallNote
 from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.engines import MakeEngine
 from slardar.hooks.loaded import Loaded, ScriptVersions, mark_of, module_versions, used_modules
@@ -31,16 +32,15 @@ _MAX_NAME = 255
 class Loader:
     """Loads each version of a script once.
 
-    ``mark[0]`` is set to the mark of the version that is being loaded, and ``mark[1]`` grows
-    by one for each load.  ``log`` writes the lines that hooks log.  ``values`` are the settings
-    that hooks read.
+    ``note`` tells another process which version is being loaded; ``None`` tells nobody.
+    ``log`` writes the lines that hooks log.  ``values`` are the settings that hooks read.
     """
 
     def __init__(
         self,
         settings: Hooks,
         suspensions: Suspensions,
-        mark: MutableSequence[int],
+        note: CallNote | None,
         make_engine: MakeEngine,
         log: Log,
         values: HookSettings | None = None,
@@ -49,7 +49,7 @@ class Loader:
         #: The settings that hooks read.
         self.values = HookSettings() if values is None else values
         self._suspensions = suspensions
-        self._mark = mark
+        self._note = note
         self._make_engine = make_engine
         self._log = log
         #: Watches what hooks hold; ``None`` if nobody does.
@@ -142,10 +142,11 @@ class Loader:
         if mark in self._suspensions.refused:
             return Loaded(hook.path, code, None, self._suspensions.refused[mark], used)
         sources = {name: module.code for name, module in modules.items()}
-        self._mark[1] = (self._mark[1] + 1) & 0xFFFFFFFF
         memory = self.memory
         before = 0 if memory is None else memory.used()
-        self._mark[0] = mark
+        note = self._note
+        if note is not None:
+            note.begin(mark)
         try:
             script = self.engine(hook.language).load(hook.name, code.code, sources)
         except ConfigError as problem:
@@ -155,7 +156,8 @@ class Loader:
             _log.failure("{path} could not be loaded", path=hook.path)
             error = f"{hook.name}: could not be loaded: {type(problem).__name__}"
         finally:
-            self._mark[0] = 0
+            if note is not None:
+                note.end()
         if script is None:
             _log.error("{path} is not in service: {error}", path=hook.path, error=error)
         else:

@@ -21,6 +21,8 @@ from functools import lru_cache
 from typing import Any, Final, TypeGuard
 from urllib.parse import quote, unquote_plus, urlencode
 
+from mypy_extensions import mypyc_attr
+
 from slardar.hooks.errno import Errno
 from slardar.hooks.headers import MAX_LINES, MAX_SIZE, Headers, check_name
 from slardar.hooks.tls import ClientCertificate, HookTls, seen_tls
@@ -78,10 +80,8 @@ _REWRITTEN: Final = frozenset(
 OF_REQUEST: Final = {name.decode("ascii"): name in _REWRITTEN for name in REQUEST_SPECIAL}
 _OF_REPLY: Final = dict.fromkeys([name.decode("ascii") for name in REPLY_SPECIAL], False)
 
-#: The methods of nearly all requests, as text that need not be made for each request.
-_METHODS: Final = {
-    method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
-}
+#: The methods of nearly all requests that are no GET, as text that need not be made for each.
+_METHODS: Final = {method.encode("ascii"): method for method in ("POST", "HEAD", "PUT", "DELETE")}
 
 
 class BodyTooLarge(BaseException):
@@ -121,12 +121,13 @@ class HookAnswer:
         return f"<HookAnswer {self.status}>"
 
 
+@mypyc_attr(free_list_len=1)
 class HookRequest:
     """A request on its way to a server, as a hook sees it.
 
-    ``raw_method``, ``raw_uri`` and ``host`` come from the parsed head.  For ``block``, ``own``
-    and ``sent`` see :class:`slardar.hooks.headers.Headers`.  Bytes become text only when a
-    hook looks at them, not for each request.
+    ``raw_method``, ``raw_uri`` and ``host`` come from the parsed head.  For ``block``, ``own``,
+    ``sent`` and ``request_id`` see :class:`slardar.hooks.headers.Headers`.  Bytes become text
+    only when a hook looks at them, not for each request.
     """
 
     __slots__ = (
@@ -143,6 +144,7 @@ class HookRequest:
         "_peer",
         "_query",
         "_raw_uri",
+        "_request_id",
         "_route",
         "_sent",
         "_tls",
@@ -171,6 +173,7 @@ class HookRequest:
         route: Any = None,
         peer: bytes = b"",
         tls: TlsFacts | None = None,
+        request_id: bytes | None = None,
     ) -> None:
         self._sent = sent
         self._tls = tls
@@ -183,6 +186,7 @@ class HookRequest:
         self._edited = False
         self._own = own
         self._host = host
+        self._request_id = request_id
         self._headers: Headers | None = None
         self._query: Query | None = None
         self._upstream: str | None = None
@@ -304,6 +308,8 @@ class HookRequest:
     def method(self) -> str:
         """The method as the client sent it, such as ``GET``."""
         raw_method = self.raw_method
+        if raw_method == b"GET":
+            return "GET"
         return _METHODS.get(raw_method) or raw_method.decode("ascii")
 
     @method.setter
@@ -387,7 +393,9 @@ class HookRequest:
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._block, self._own, OF_REQUEST, self._host, self._sent)
+            self._headers = Headers(
+                self._block, self._own, OF_REQUEST, self._host, self._sent, self._request_id
+            )
             self._headers.changed = self._edited
         return self._headers
 

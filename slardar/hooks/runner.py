@@ -12,7 +12,7 @@ rules for time, memory and failures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter_ns
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from slardar.config import Hooks
 from slardar.hooks import shadow
 from slardar.hooks.budget import NOTICED
+from slardar.hooks.call_note import CallNote
 from slardar.hooks.effects import (
     apply_reply,
     apply_request,
@@ -56,9 +57,6 @@ _log = Logger("slardar.hooks")
 _now: Final = perf_counter_ns
 _noticed: Final = NOTICED
 
-#: Calls are counted in 32 bits.
-_LARGEST: Final = 0xFFFFFFFF
-
 #: All that a client is told if a broken hook has stopped its request.
 _BROKEN = "a hook failed"
 
@@ -71,10 +69,9 @@ class Runner(HooksBase):
     """The hooks of one process.
 
     ``seconds()`` is a monotonic clock.  ``failed(loaded)`` is called after each failure of a
-    hook.  ``mark`` tells another process what runs: its first item is the mark of the version
-    that is running (:func:`slardar.hooks.loaded.mark_of`), or 0 while none is; its second
-    item counts calls.  ``log(level, text)`` writes a line that a hook logs, or that is about a
-    failed call; by default it goes to slardar's log.  ``values`` are the settings that hooks read.
+    hook.  ``note`` tells another process what runs; by default nobody is told.
+    ``log(level, text)`` writes a line that a hook logs, or that is about a failed call; by
+    default it goes to slardar's log.  ``values`` are the settings that hooks read.
     """
 
     def __init__(
@@ -82,7 +79,7 @@ class Runner(HooksBase):
         hooks: Hooks,
         seconds: Callable[[], float],
         failed: Callable[[Loaded], None] | None = None,
-        mark: MutableSequence[int] | None = None,
+        note: CallNote | None = None,
         engines: MakeEngine = make_engine,
         log: Log | None = None,
         values: HookSettings | None = None,
@@ -93,12 +90,10 @@ class Runner(HooksBase):
         self._engines = engines
         self._seconds = seconds
         self._tell = failed
-        self._mark: MutableSequence[int] = [0, 0] if mark is None else mark
+        self._note = note
         self._write: Log = HookLog(seconds).write if log is None else log
         self._suspensions = Suspensions()
-        self._loader = Loader(
-            hooks, self._suspensions, self._mark, engines, self._write, self.values
-        )
+        self._loader = Loader(hooks, self._suspensions, note, engines, self._write, self.values)
         #: The scripts for each host that has some of its own, in the order in which they run.
         self._by_host: dict[str, tuple[ScriptVersions, ...]] = {}
         #: The scripts for the hosts that have none of their own.
@@ -202,7 +197,9 @@ class Runner(HooksBase):
 
     def request(self, request: Request) -> HookedRequest | None:
         """See :class:`slardar.http1.interfaces.HooksBase`."""
-        scripts = self._by_host.get(request.host, self._others)
+        scripts = self._others
+        if self._by_host:
+            scripts = self._by_host.get(request.host, scripts)
         if not scripts:
             return None
         hooked = self._unused
@@ -252,7 +249,7 @@ class Runner(HooksBase):
         suspended or not loaded here is so there, too.  There are no shadows, which change nothing.
         """
         made = Runner(
-            self._settings, self._seconds, None, self._mark, self._engines, log, self.values
+            self._settings, self._seconds, None, self._note, self._engines, log, self.values
         )
         made.route = self.route
         copied = {hook.key: replace(hook, shadow=False) for hook in hooks}
@@ -473,9 +470,9 @@ class Runner(HooksBase):
         before = context.copy() if context else None
         # Every call of a shadow is timed, since its share of the time is limited.
         is_timed = stats is not loaded.stats or stats.times_next
-        mark = self._mark
-        mark[1] = (mark[1] + 1) & _LARGEST
-        mark[0] = loaded.mark
+        note = self._note
+        if note is not None:
+            note.begin(loaded.mark)
         began = _now() if is_timed else 0
         try:
             if self._pressure.is_high and self._memory is not None:
@@ -494,7 +491,8 @@ class Runner(HooksBase):
         else:
             return True
         finally:
-            mark[0] = 0
+            if note is not None:
+                note.end()
             if is_timed:
                 stats.took(_now() - began)
             else:

@@ -9,7 +9,7 @@ from slardar.http1.scan import find_value
 __all__ = ["PassingLines"]
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True, acyclic=True)
 class PassingLines:
     """The base of requests and replies: the lines that pass from one side to the other.
 
@@ -56,16 +56,17 @@ class PassingLines:
         """
         return self.lines
 
-    def replace_head_lines(self, lines: list[bytes] | bytes) -> None:
-        """Replace the lines by ``lines``, in the form of :meth:`head_lines` or of
-        :meth:`given_lines`.
+    def replace_head_lines(self, lines: list[bytes]) -> None:
+        """Replace the lines by ``lines``, in the form of :meth:`head_lines`.
 
-        A list is kept, and may be changed.
+        The list is kept, and may be changed.
         """
-        if isinstance(lines, bytes):
-            self._lines, self._block = None, lines
-        else:
-            self._lines = lines
+        self._lines = lines
+
+    def replace_block(self, block: bytes) -> None:
+        """Replace the lines by those of a block."""
+        self._lines = None
+        self._block = block
 
     def add_header_lines(self, lines: list[bytes]) -> None:
         """Append header lines, without CRLF."""

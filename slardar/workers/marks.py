@@ -1,10 +1,9 @@
 """Which hook a worker is running, in memory that worker and director share.
 
 A worker that hangs in a hook, or that was killed in one, cannot send a message about it.
-So a worker notes each call of a hook in shared memory: before the call it counts the call
-and writes the hook's number, after the call it writes 0.  This costs some tens of
-nanoseconds.  Ten times a second the worker's reactor counts in this memory, too: while
-that count grows the worker is alive, however late it answers.
+So a worker notes each call of a hook in shared memory (:mod:`slardar.hooks.call_note`).  This
+costs some tens of nanoseconds.  Ten times a second the worker's reactor counts in this
+memory, too: while that count grows the worker is alive, however late it answers.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ import os
 import struct
 from typing import NamedTuple
 
-__all__ = ["BEATS", "CALLS", "LARGEST", "RUNNING", "Mark", "Noted", "make_mark", "open_mark"]
+__all__ = ["BEATS", "LARGEST", "RUNNING", "Mark", "Noted", "make_mark", "open_mark"]
 
-#: Bytes of the shared memory, of which twelve are used.
+#: Bytes of the shared memory, of which sixteen are used.
 _SIZE = mmap.PAGESIZE
-_NOTED = struct.Struct("=III")
+_NOTED = struct.Struct("=QQ")
 
-#: The items in the memory: the hook that is running, calls of hooks, turns of the reactor.
-RUNNING, CALLS, BEATS = range(3)
-#: The largest count; the next one is 0.
+#: The items in the memory: the call of a hook that is running, and turns of the reactor.
+RUNNING, BEATS = range(2)
+#: The largest number of a hook and the largest count of turns; after it comes 0.
 LARGEST = 0xFFFFFFFF
 
 
@@ -31,7 +30,7 @@ class Noted(NamedTuple):
 
     #: The number of the hook that is running; 0 if none is.
     running: int = 0
-    #: How many calls of hooks it has begun.
+    #: The number of that call; 0 if none is.
     calls: int = 0
     #: How often its reactor has come round.
     beats: int = 0
@@ -49,12 +48,12 @@ def make_mark() -> int:
 
 
 def open_mark(descriptor: int) -> memoryview:
-    """The shared memory as the worker writes it: the items of :class:`Noted`, in order.
+    """The shared memory as the worker writes it: items of 64 bits.
 
     Closes the descriptor.
     """
     try:
-        return memoryview(mmap.mmap(descriptor, _SIZE)).cast("I")
+        return memoryview(mmap.mmap(descriptor, _SIZE)).cast("Q")
     finally:
         os.close(descriptor)
 
@@ -73,7 +72,10 @@ class Mark:
             data = os.pread(self._descriptor, _NOTED.size, 0)
         except OSError:
             return Noted()
-        return Noted(*_NOTED.unpack(data)) if len(data) == _NOTED.size else Noted()
+        if len(data) != _NOTED.size:
+            return Noted()
+        call, beats = _NOTED.unpack(data)
+        return Noted(call & LARGEST, call >> 32, beats)
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -39,6 +39,7 @@ from slardar.dataplane.plane_hooks import HookMemory
 from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError, SlardarError
 from slardar.garbage import begin_serving
+from slardar.hooks.call_note import CallNote
 from slardar.hooks.memory import limits_of
 from slardar.hooks.runner import Runner
 from slardar.model.hook import Hook, HookKey
@@ -258,7 +259,8 @@ class Worker:
         self._mark[BEATS] = (self._mark[BEATS] + 1) & LARGEST
 
     def _make_runner(self, settings: Hooks) -> Runner:
-        return Runner(settings, self._reactor.seconds, self._reporter.hook_failed, self._mark)
+        note = None if self._mark is None else CallNote(self._mark)
+        return Runner(settings, self._reactor.seconds, self._reporter.hook_failed, note)
 
     def _serve_silent(self) -> None:
         """Accept clients on the sockets that have begun to listen."""

@@ -12,6 +12,7 @@ import pytest
 
 from slardar.config import Hooks
 from slardar.errors import ConfigError
+from slardar.hooks.call_note import MOST_CALLS, CallNote
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import Loaded, mark_of
 from slardar.hooks.objects import HookRequest
@@ -32,16 +33,20 @@ class Running:
     def __init__(self, on_error: Any = "reject", **actions: Action) -> None:
         self.now = 1000.0
         self.failed: list[Loaded] = []
-        self.mark = [0, 0]
-        #: What the mark was while each action ran.
+        #: Where the call under way is noted, and the marks that were there while actions ran.
+        self.noted = [0]
         self.marks: list[int] = []
         self.actions: dict[str, Action] = {
-            "note": lambda request, response: self.marks.append(self.mark[0]),
+            "note": lambda request, response: self.marks.append(self.noted[0] & 0xFFFFFFFF),
             **{name.replace("__", ":"): action for name, action in actions.items()},
         }
         self.engines: dict[str, FakeEngine] = {}
         self.runner = Runner(
-            Hooks(on_error=on_error), lambda: self.now, self.failed.append, self.mark, self._engine
+            Hooks(on_error=on_error),
+            lambda: self.now,
+            self.failed.append,
+            CallNote(self.noted),
+            self._engine,
         )
 
     def _engine(self, language: str, settings: Hooks, shown: Mapping[str, Any], log: Any) -> Any:
@@ -789,7 +794,7 @@ def test_failing_shadow_is_its_own_affair() -> None:
     assert running.failed == []
     assert set(running.states().values()) == {"active"}
     assert (running.shadow().errors, running.shadow().differing) == (10, 10)
-    assert running.mark[0] == 0
+    assert running.noted == [0]
 
 
 def test_shadow_sees_where_the_active_one_fails() -> None:
@@ -898,7 +903,7 @@ def test_mark_is_there_while_a_hook_runs() -> None:
         running.ask().reply(reply_of())
     expected = [mark_of("python/script.*", version), mark_of(f"python/{A}", broken)]
     assert running.marks == [*expected, expected[0]]
-    assert running.mark[0] == 0
+    assert running.noted == [0]
 
 
 def test_mark_is_there_while_a_hook_is_loaded() -> None:
@@ -907,17 +912,19 @@ def test_mark_is_there_while_a_hook_is_loaded() -> None:
 
     class Engine(FakeEngine):
         def used(self, name: str, code: str, modules: Mapping[str, str]) -> frozenset[str]:
-            marks.append(mark[0])
+            marks.append(items[0] & 0xFFFFFFFF)
             return super().used(name, code, modules)
 
-    mark = [0, 0xFFFFFFFF]
-    runner = Runner(Hooks(), lambda: 0.0, None, mark, lambda *_: Engine())
+    items = [0]
+    note = CallNote(items)
+    note.calls = MOST_CALLS
+    runner = Runner(Hooks(), lambda: 0.0, None, note, lambda *_: Engine())
     version, broken = code("note"), code("unloadable")
     with logged():
         runner.load(hooks(hook(A, version), hook("script.b.test", broken)))
     assert marks == [mark_of(f"python/{A}", version), mark_of("python/script.b.test", broken)]
     # Both were counted, and the count began anew.
-    assert mark == [0, 1]
+    assert (items, note.calls) == ([0], 1)
 
 
 # Checks.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import slardar.hooks.lua
 from slardar.config import Hooks
+from slardar.hooks.call_note import CallNote
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.objects import HookRequest
 from slardar.hooks.runner import Runner
@@ -46,8 +47,8 @@ class Site:
     """A runner with hooks of both languages."""
 
     def __init__(self, *some: Hook, **values: Any) -> None:
-        self.mark = [0, 0]
-        self.runner = Runner(Hooks(), lambda: 0.0, None, self.mark)
+        self.note = CallNote([0])
+        self.runner = Runner(Hooks(), lambda: 0.0, None, self.note)
         self.take(**values)
         self.runner.load(hooks(*some))
 
@@ -80,10 +81,10 @@ def test_change_is_seen_by_the_next_request() -> None:
     """In both languages.  No hook is loaded again: what it keeps and counts stays."""
     site = Site(*both(), myargs={"arg0": 1})
     assert site.headers() == {"x-python": "1 None 1", "x-lua": "1 nil 1"}
-    loads = site.mark[1]
+    loads = site.note.calls
     assert not site.take(myargs={"arg0": "two"}, n=5)
     assert site.headers() == {"x-python": "two 5 2", "x-lua": "two 5 2"}
-    assert site.mark[1] - loads == 2  # each call is counted, and no load
+    assert site.note.calls - loads == 2  # each call is counted, and no load
     assert [report.calls for report in site.runner.reports()] == [2, 2]  # type: ignore[union-attr]
 
 

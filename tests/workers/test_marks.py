@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from slardar.workers.marks import BEATS, CALLS, LARGEST, RUNNING, Mark, Noted, make_mark, open_mark
+from slardar.hooks.call_note import MOST_CALLS, CallNote
+from slardar.workers.marks import BEATS, LARGEST, Mark, Noted, make_mark, open_mark
 
 
 def test_what_was_written_last_is_read() -> None:
@@ -16,15 +17,20 @@ def test_what_was_written_last_is_read() -> None:
     descriptor = make_mark()
     mark = Mark(os.dup(descriptor))
     assert mark.read() == Noted() == (0, 0, 0)
-    note = open_mark(descriptor)
-    for value in (1, LARGEST, 0, 77):
-        note[RUNNING], note[CALLS], note[BEATS] = value, LARGEST - value, value // 2
-        assert mark.read() == Noted(running=value, calls=LARGEST - value, beats=value // 2)
+    items = open_mark(descriptor)
+    note = CallNote(items)
+    for calls, value in ((1, 1), (2, LARGEST), (MOST_CALLS, 77), (0, 78)):
+        note.calls = calls - 1
+        note.begin(value)
+        items[BEATS] = value // 2
+        assert mark.read() == Noted(running=value, calls=calls, beats=value // 2)
+        note.end()
+        assert mark.read() == Noted(beats=value // 2)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
     mark.close()
     # The worker's side works without the director's.
-    note[0] = 5
+    items[0] = 5
 
 
 @pytest.mark.real
@@ -50,9 +56,9 @@ def test_file_that_a_worker_made_shorter_reads_as_nothing() -> None:
     """If the file were mapped, a signal would end the director."""
     descriptor = make_mark()
     mark = Mark(os.dup(descriptor))
-    os.pwrite(descriptor, b"\xff" * 12, 0)
-    assert mark.read() == (LARGEST,) * 3
-    for size in (11, 4, 0):
+    os.pwrite(descriptor, b"\xff" * 16, 0)
+    assert mark.read() == (LARGEST, LARGEST, (1 << 64) - 1)
+    for size in (15, 8, 0):
         os.ftruncate(descriptor, size)
         assert mark.read() == Noted()
     os.close(descriptor)

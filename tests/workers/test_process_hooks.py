@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from slardar.hooks.call_note import CallNote
 from slardar.workers import messages
-from slardar.workers.marks import BEATS, CALLS, RUNNING, Mark, make_mark, open_mark
+from slardar.workers.marks import BEATS, RUNNING, Mark, make_mark, open_mark
 from slardar.workers.messages import Done
 from slardar.workers.process import ANSWER, SILENCE, START
 from tests.dataplane.kit import logged
@@ -37,6 +38,7 @@ class Note:
 
     def __init__(self, items: memoryview) -> None:
         self.items = items
+        self._call = CallNote(items)
         self.cpu_time = 5.0
 
     def beat(self) -> None:
@@ -45,8 +47,7 @@ class Note:
 
     def call(self, running: int) -> None:
         """Begin another call."""
-        self.items[CALLS] += 1
-        self.items[RUNNING] = running
+        self._call.begin(running)
 
 
 def test_last_note_is_read_when_it_has_ended() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slardar.config import Hooks, Settings
+from slardar.hooks.call_note import CallNote
 from slardar.hooks.loaded import Loaded, mark_of
 from slardar.hooks.runner import Runner
 from slardar.model.hook import Code, Hook
@@ -29,12 +30,13 @@ class HookDirector(Director):
     def __init__(self) -> None:
         super().__init__()
         self.engine = FakeEngine()
-        self.mark = [0, 0, 0]
+        self.mark = [0, 0]
+        self.note = CallNote(self.mark)
         worker: Any = self.worker
         failed = worker._reporter.hook_failed
 
         def make_runner(settings: Hooks) -> Runner:
-            return Runner(settings, self.reactor.seconds, failed, self.mark, lambda *_: self.engine)
+            return Runner(settings, self.reactor.seconds, failed, self.note, lambda *_: self.engine)
 
         worker._make_runner = make_runner
 
@@ -138,10 +140,10 @@ def test_settings_reach_hooks_that_stay(director: HookDirector) -> None:
     with logged():
         fourth = third.with_hooks({broken.key: broken})
         director.change(third, fourth)
-        loads = director.mark[1]
+        loads = director.note.calls
         fifth = fourth.with_settings({"n": "4"})
         assert director.change(fourth, fifth) == Done(6)
-    assert (director.mark[1], director.loaded()) == (loads + 1, [])
+    assert (director.note.calls, director.loaded()) == (loads + 1, [])
 
 
 def test_change_of_something_else_leaves_the_hooks(director: HookDirector) -> None:
@@ -267,21 +269,23 @@ def test_counters_of_hooks_are_reported_when_they_change(director: HookDirector)
 def test_hook_that_hangs_is_known_by_the_note(director: HookDirector) -> None:
     """The note has its number while it runs."""
     seen: list[int] = []
-    director.engine.actions["look"] = lambda request, response: seen.append(director.mark[0])
+    director.engine.actions["look"] = lambda request, response: seen.append(
+        director.mark[0] & LARGEST
+    )
     version = code("look")
     director.begin_with(with_hooks(1, hook(A, version)))
     director.ask()
     assert seen == [mark_of(f"python/{A}", version)]
     # It is noted while it is loaded, and while it is called.
-    assert director.mark == [0, 2, 0]
+    assert (director.mark, director.note.calls) == ([0, 0], 2)
 
 
 def test_real_runner_of_a_worker(director: HookDirector) -> None:
     """It writes into the worker's note, and reports failures through the worker's link."""
     from slardar.workers.worker import Worker
 
-    note = [0, 0, 0]
-    worker = Worker(director.reactor, lambda: None, mark=note)
+    items = [0, 0]
+    worker = Worker(director.reactor, lambda: None, mark=items)
     worker._plane = director.plane
     runner = worker._make_runner(Hooks())
     version: Code = code("x")
@@ -290,19 +294,21 @@ def test_real_runner_of_a_worker(director: HookDirector) -> None:
     assert runner._tell is not None
     runner._tell(Loaded("python/script.a", version, None, "", {}))
     assert told == [HookFailed(mark_of("python/script.a", version))]
-    assert runner._mark is note
+    assert runner._note is not None
+    runner._note.begin(7)
+    assert items == [1 << 32 | 7, 0]
 
 
 def test_worker_shows_that_it_goes_on(director: HookDirector) -> None:
     """It does so from the time it serves until it has drained."""
     director.worker._mark = director.mark
     director.reactor.advance(1)
-    assert director.mark == [0, 0, 0]
+    assert director.mark == [0, 0]
     director.begin_with(with_hooks(1))
     director.mark[BEATS] = LARGEST
     director.reactor.advance(0.25)
     director.reactor.advance(0.25)
-    assert director.mark == [0, 0, 1]
+    assert director.mark == [0, 1]
     director.tell(Drain(0.0))
     for _ in range(20):
         director.reactor.advance(0.1)

@@ -52,8 +52,8 @@ local NESTED = 200
 -- room.
 local PENDING, EACH = core.pending, core.each
 
--- Bytes that a header with a number takes at most of PENDING (see `learn`).
-local LEARNED = core.learned + EACH
+-- The bytes of PENDING that are left behind a header with a number (see `learn`).
+local REST = PENDING - core.learned - EACH
 
 -- The environment of a script that does not run.
 local nothing = {}
@@ -81,15 +81,16 @@ local low, high = 0, -1
 local depth, nested = 0, 0
 
 -- The rest is what the call that runs keeps here, so that it need not ask Python.
--- The method of the request, and the environment of the script.
-local method, environment = "GET", false
+-- The method of the request.
+local method = "GET"
 -- The table that the script keeps for as long as the request lasts; false until it needs one.
 local own = false
 -- The headers that wait for the end of the call: the name and the value of the first one,
 -- and a line with the name and a line with the value of each other one.  `left` is how many
--- more bytes of headers may wait.  `number_set` is the number of the first one, if it has one.
+-- more bytes of headers may wait.
 local name_set, value_set, more_set, left = false, false, false, 0
-local number_set = false
+-- The only header that waits, if it has a number: a table with its name, value and number.
+local known_set = false
 
 local check
 
@@ -224,20 +225,16 @@ local function finish(ok, err)
     return "error", "(error object is a " .. type(err) .. " value)"
 end
 
--- Let go what a call kept for its request, and return how the call ended.
-local function ended(chunk, kind, message)
-    environment, own = false, false
-    setfenv(chunk, nothing)
-    if kind then
-        return kind, message
-    end
-end
-
 -- Take the headers that wait for the end of the call, and let go of them here.
 local function taken()
+    local only = known_set
+    if only then
+        known_set = false
+        return only.name, only.value
+    end
     local name, value, more = name_set, value_set, more_set
     if name then
-        name_set, more_set, number_set = false, false, false
+        name_set, more_set = false, false
         if more then
             return name, value, more
         end
@@ -250,7 +247,7 @@ core.taken = taken
 local function recover()
     -- The next call must not get what this one has made.
     taken()
-    environment, own = false, false
+    script.environment, own = nil, false
     return finish(true)
 end
 
@@ -283,10 +280,11 @@ end
 -- Return the environment of the script.  The script may look at it from now on, so it gets
 -- its own _G.
 function core.environment()
-    if environment then
-        rawset(environment, "_G", environment)
+    local mine = script.environment
+    if mine then
+        rawset(mine, "_G", mine)
     end
-    return environment
+    return mine
 end
 
 -- pcall and xpcall, which pass on what ends a script.
@@ -361,14 +359,12 @@ end
 
 -- Let a header wait if it can; `core.set_now` sets all others at once.
 function core.set_header(name, value)
-    local numbers = script.numbers[name]
-    local number = numbers and numbers[value]
+    local known = script.numbers[name]
+    known = known and known[value]
     -- While all the room is left, no header waits.
-    if number and left == PENDING then
-        left = left - LEARNED
-        name_set = name
-        value_set = value
-        number_set = number
+    if known and left == PENDING then
+        left = REST
+        known_set = known
         return
     end
     if type(value) == "string" then
@@ -377,6 +373,12 @@ function core.set_header(name, value)
             rest = left - rest - #value
             if rest >= 0 and str_find(value, "^[ -~]+$") then
                 left = rest
+                local only = known_set
+                if only then
+                    known_set = false
+                    name_set = only.name
+                    value_set = only.value
+                end
                 if not name_set then
                     name_set = name
                     value_set = value
@@ -542,7 +544,7 @@ function core.compile_text(text, name)
     if not chunk then
         return nil, err
     end
-    return setfenv(chunk, environment)
+    return setfenv(chunk, script.environment)
 end
 
 -- Load a script.  Returns a function that runs it, one that requires a module for it, one
@@ -580,9 +582,16 @@ function core.load(name, code, sets)
     local meta = { __index = shared, __metatable = false }
     owner.meta = meta
 
-    -- The environment of the last call, if the script has put nothing into it.  Most scripts
-    -- have locals only, so one environment serves many calls.
-    local env
+    -- End a call, let go what it kept for its request, and return how it ended.
+    local function ended(ok, err)
+        -- First, since `finish` may find no memory for the message.
+        owner.environment, own = nil, false
+        setfenv(chunk, nothing)
+        local kind, message = finish(ok, err)
+        if kind then
+            return kind, message
+        end
+    end
 
     local room = sets and PENDING or 0
 
@@ -620,34 +629,27 @@ function core.load(name, code, sets)
                 beware(largest)
             end
         end
-        local mine = env
-        if mine then
-            -- It comes back when the call has ended well.
-            env = nil
-        else
+        -- The environment of the last call, if that has ended well and has put nothing into it.
+        -- Most scripts have locals only, so one environment serves many calls.
+        local mine = owner.environment
+        if not mine then
             mine = setmetatable({}, meta)
             setfenv(chunk, mine)
+            owner.environment = mine
         end
-        environment = mine
         local ok, err = rawpcall(chunk)
         if ok and step == CALM and not next(mine) then
             -- The quick way to the end that is below.
             script = nobody
             own = false
-            env = mine
-            local name = name_set
-            if name and not more_set then
-                name_set = false
-                local number = number_set
-                if number then
-                    number_set = false
-                    return number
-                end
-                return name, value_set
+            local only = known_set
+            if only then
+                known_set = false
+                return only.number
             end
             return taken()
         end
-        local kind, message = ended(chunk, finish(ok, err))
+        local kind, message = ended(ok, err)
         if kind then
             taken()
             return false, kind, message
@@ -657,13 +659,13 @@ function core.load(name, code, sets)
 
     local function prepare(wanted)
         begin(owner)
-        environment = setmetatable({}, meta)
-        return ended(chunk, finish(rawpcall(core.base_require, wanted)))
+        owner.environment = setmetatable({}, meta)
+        return ended(rawpcall(core.base_require, wanted))
     end
 
     local function forget()
         setfenv(chunk, nothing)
-        env, owner.loaded, owner.loading = nil, {}, {}
+        owner.environment, owner.loaded, owner.loading = nil, {}, {}
         for key in next, shared do
             shared[key] = nil
         end
@@ -676,10 +678,10 @@ function core.load(name, code, sets)
         end
         local numbers = owner.numbers[name] or {}
         owner.numbers[name] = numbers
-        numbers[value] = number
+        numbers[value] = { name = name, value = value, number = number }
     end
 
-    core.outer[run], core.outer[prepare] = true, true
+    core.outer[run], core.outer[prepare], core.outer[ended] = true, true, true
     return run, prepare, forget, learn
 end
 
