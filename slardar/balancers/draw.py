@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Final
 
 from slardar.balancers.base import rest
 from slardar.model.live import Peer
@@ -16,7 +17,7 @@ from slardar.model.live import Peer
 __all__ = ["Lots"]
 
 #: Draws after which it is quicker to make a list of the servers that are left.
-_DRAWS = 8
+_DRAWS: Final = 8
 
 
 class Lots:

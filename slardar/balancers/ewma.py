@@ -24,7 +24,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, isfinite
 from random import random as default_random
-from typing import Any
+from typing import Any, ClassVar, Final
+
+from mypy_extensions import mypyc_attr
 
 from slardar.balancers.base import Balancer, Outcome, bad_option, refuse_unknown_options
 from slardar.balancers.draw import Lots
@@ -34,16 +36,17 @@ from slardar.model.live import Peer
 __all__ = ["Ewma"]
 
 #: Seconds; the default of Finagle and of ingress-nginx.
-_DECAY = 10.0
+_DECAY: Final = 10.0
 #: Seconds to which failures alone can raise an average.
-_MOST = 10.0
+_MOST: Final = 10.0
 #: The cost of the first server must be this many times the cost of the second, for the
 #: second to be picked.
-_WORTH = 1.1
+_WORTH: Final = 1.1
 #: The cost of a server that owes its first reply: more than any reply can cost.
-_UNKNOWN = 1e12
+_UNKNOWN: Final = 1e12
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ewma(Balancer):
     """Peak EWMA of reply times over two random choices.
 
@@ -51,7 +54,7 @@ class Ewma(Balancer):
     than 0, default 10.  ``clock`` returns monotonic seconds.
     """
 
-    modes = ("ewma",)
+    modes: ClassVar[tuple[str, ...]] = ("ewma",)
 
     def __init__(
         self,
@@ -72,12 +75,14 @@ class Ewma(Balancer):
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         if len(servers) == 1:
             return servers[0]
-        return self._quicker(*self._lots.two(servers))
+        first, second = self._lots.two(servers)
+        return self._quicker(first, second)
 
     def pick_without(
         self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
     ) -> Peer:
-        return self._quicker(*self._lots.two_without(servers, left_out))
+        first, second = self._lots.two_without(servers, left_out)
+        return self._quicker(first, second)
 
     def _quicker(self, first: Peer, second: Peer) -> Peer:
         now = self._clock()

@@ -10,24 +10,27 @@
 The path is that of upyun/slardar, nginx's ``$uri``: decoded and without its query.  With
 the option ``query`` the query is part of the key.  ``slardar.balancers.rendezvous`` says
 how a key finds its server, and what the option ``bound`` does.
+
+(Requests are of any type here: mypyc does not read the attributes of an interface of zope's.)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import unquote_to_bytes
+
+from mypy_extensions import mypyc_attr
 
 from slardar.balancers.base import bad_option
 from slardar.balancers.rendezvous import ConsistentHash
-from slardar.interfaces import IRequest
 from slardar.model.live import Peer
 
 __all__ = ["Hash", "HeaderHash", "HostHash", "IpHash", "UrlHash"]
 
 # A header's name (RFC 9110 5.1).
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def _normal(path: str) -> str:
@@ -48,6 +51,7 @@ def _normal(path: str) -> str:
     return "/" + "/".join(kept) + ("/" if is_folder else "")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PathHash(ConsistentHash):
     """By the path, unless a subclass finds another key.
 
@@ -62,56 +66,62 @@ class PathHash(ConsistentHash):
         if not isinstance(self._with_query, bool):
             raise bad_option("query", "true or false", self._with_query)
 
-    def key(self, request: IRequest) -> str:
-        path, mark, query = request.uri.partition("?")
+    def key(self, request: Any) -> str:
+        uri: str = request.uri
+        path, mark, query = uri.partition("?")
         key: str = _normal(path)
         return f"{key}?{query}" if self._with_query and mark else key
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Hash(PathHash):
     """By the key that a hook set, else by the path."""
 
-    modes = ("hash",)
+    modes: ClassVar[tuple[str, ...]] = ("hash",)
 
-    def key(self, request: IRequest) -> str:
+    def key(self, request: Any) -> str:
         given: str | None = request.hash_key
         return given or super().key(request)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class UrlHash(PathHash):
     """By the path."""
 
-    modes = ("url_hash",)
+    modes: ClassVar[tuple[str, ...]] = ("url_hash",)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class IpHash(ConsistentHash):
     """By the client's whole address (nginx uses three of the four bytes of an IPv4 address)."""
 
-    modes = ("ip_hash",)
+    modes: ClassVar[tuple[str, ...]] = ("ip_hash",)
 
-    def key(self, request: IRequest) -> str:
+    def key(self, request: Any) -> str:
         key: str = request.client
         return key
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HostHash(ConsistentHash):
     """By the requested host."""
 
-    modes = ("host_hash",)
+    modes: ClassVar[tuple[str, ...]] = ("host_hash",)
 
-    def key(self, request: IRequest) -> str:
+    def key(self, request: Any) -> str:
         key: str = request.host
         return key
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HeaderHash(PathHash):
     """By the first value of a header, else by the path.
 
     Option ``header``: its name, any case; default ``X-Hash-Key``.
     """
 
-    modes = ("header_hash",)
-    takes = ("bound", "header", "query")
+    modes: ClassVar[tuple[str, ...]] = ("header_hash",)
+    takes: ClassVar[tuple[str, ...]] = ("bound", "header", "query")
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)
@@ -119,6 +129,6 @@ class HeaderHash(PathHash):
         if not isinstance(self._header, str) or not _NAME.fullmatch(self._header):
             raise bad_option("header", "the name of a header", self._header)
 
-    def key(self, request: IRequest) -> str:
+    def key(self, request: Any) -> str:
         value: str | None = request.get_header(self._header)
         return value or super().key(request)

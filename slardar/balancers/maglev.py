@@ -20,8 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import gcd
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from weakref import WeakValueDictionary
+
+from mypy_extensions import mypyc_attr
 
 from slardar.balancers.base import bad_option, rest
 from slardar.balancers.hashing import Hash
@@ -38,6 +40,7 @@ _FEWEST: Final = 251
 _MOST: Final = 5_000_011
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Maglev(Hash):
     """By the key that a hook set, else by the path.
 
@@ -45,8 +48,8 @@ class Maglev(Hash):
     hundred times the number of servers makes shares even.
     """
 
-    modes = ("maglev",)
-    takes = ("bound", "query", "table")
+    modes: ClassVar[tuple[str, ...]] = ("maglev",)
+    takes: ClassVar[tuple[str, ...]] = ("bound", "query", "table")
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)
@@ -68,7 +71,7 @@ class Maglev(Hash):
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         peer = super().pick(servers, request)
         if self._coming is not None:
-            self._coming.build()
+            self._coming.table.build()
             self._take_over()
         return peer
 
@@ -91,9 +94,10 @@ class Maglev(Hash):
     def _take_over(self) -> None:
         """Use the table that was being built, if it is complete."""
         coming = self._coming
-        if coming is None or coming.places is None:
+        if coming is None or coming.table.places is None:
             return
-        self._table, self._places, self._listed = coming, coming.places, self._coming_listed
+        self._table, self._places = coming, coming.table.places
+        self._listed = self._coming_listed
         self._coming, self._coming_listed = None, ()
 
     def first(self, hashed: int) -> Peer:
@@ -119,8 +123,12 @@ class Maglev(Hash):
         return left[(hashed >> 32) % len(left)]
 
 
-class _Shared(Table):
+@mypyc_attr(native_class=False)  # there are weak references to it
+class _Shared:
     """A table that several balancers use: those of an upstream before and after an edit."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
 
 
 _tables: WeakValueDictionary[Any, _Shared] = WeakValueDictionary()
@@ -134,7 +142,7 @@ def _shared(listed: Sequence[Peer], size: int) -> _Shared:
     weights = tuple(peer.weight // unit for peer in listed)
     table = _tables.get((size, names, weights))
     if table is None:
-        table = _tables[size, names, weights] = _Shared(names, weights, size)
+        table = _tables[size, names, weights] = _Shared(Table(names, weights, size))
     return table
 
 

@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from heapq import heapify, heapreplace
 from typing import Final
 
-from mypy_extensions import mypyc_attr
-
 from slardar.balancers.rendezvous import seed_of
 
 __all__ = ["Table"]
@@ -30,7 +28,6 @@ _STEPS: Final = 20_000
 _SERVERS: Final = 1_000
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Table:
     """The table of some servers; a server goes by its index in ``names``.
 

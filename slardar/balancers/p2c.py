@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import random as default_random
-from typing import Any
+from typing import Any, ClassVar
+
+from mypy_extensions import mypyc_attr
 
 from slardar.balancers.base import Balancer
 from slardar.balancers.draw import Lots
@@ -22,10 +24,11 @@ from slardar.model.live import Peer
 __all__ = ["TwoChoices"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TwoChoices(Balancer):
     """Two random choices, the less loaded one; it takes no options."""
 
-    modes = ("p2c",)
+    modes: ClassVar[tuple[str, ...]] = ("p2c",)
 
     def __init__(
         self,
@@ -39,12 +42,14 @@ class TwoChoices(Balancer):
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         if len(servers) == 1:
             return servers[0]
-        return _less_loaded(*self._lots.two(servers))
+        first, second = self._lots.two(servers)
+        return _less_loaded(first, second)
 
     def pick_without(
         self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
     ) -> Peer:
-        return _less_loaded(*self._lots.two_without(servers, left_out))
+        first, second = self._lots.two_without(servers, left_out)
+        return _less_loaded(first, second)
 
 
 def _less_loaded(first: Peer, second: Peer) -> Peer:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import random as default_random
-from typing import Any
+from typing import Any, ClassVar
+
+from mypy_extensions import mypyc_attr
 
 from slardar.balancers.base import Balancer
 from slardar.balancers.draw import Lots
@@ -14,10 +16,11 @@ from slardar.model.live import Peer
 __all__ = ["Random"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Random(Balancer):
     """Weighted random choice; it takes no options."""
 
-    modes = ("random",)
+    modes: ClassVar[tuple[str, ...]] = ("random",)
 
     def __init__(
         self,

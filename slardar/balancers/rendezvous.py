@@ -64,6 +64,9 @@ _MIX_1: Final = 0xFF51AFD7ED558CCD
 _MIX_2: Final = 0xC4CEB9FE1A85EC53
 
 
+#: Looked up once: mypyc looks up what it does not compile at each use.
+_crc32: Final = crc32
+
 #: Servers of a key that are asked for room before all servers are looked at one by one.  With
 #: the bound 1.25, four servers of five are full at the most, so one key of a thousand comes
 #: so far.
@@ -187,7 +190,7 @@ class ConsistentHash(Balancer):
 
     def _hashed(self, request: IRequest) -> int:
         # The key of a hook may be any string; half a surrogate pair must not raise.
-        return crc32(self.key(request).encode("utf-8", "surrogatepass")) * _GOLDEN & _MASK
+        return _crc32(self.key(request).encode("utf-8", "surrogatepass")) * _GOLDEN & _MASK
 
     def _learn(self, servers: Sequence[Peer]) -> None:
         """Take a new sequence: other servers are in service, or they have other weights."""

@@ -18,7 +18,9 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from mypy_extensions import mypyc_attr
 
 from slardar.balancers.base import (
     Balancer,
@@ -46,6 +48,7 @@ _BYTES: Final = 24
 _FOUND_BY: Final = 12
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Sticky(Balancer):
     """Sends a client to the server that its cookie names.
 
@@ -57,7 +60,7 @@ class Sticky(Balancer):
     ``wrr``.
     """
 
-    modes = ("sticky",)
+    modes: ClassVar[tuple[str, ...]] = ("sticky",)
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         refuse_unknown_options(
@@ -127,8 +130,11 @@ class Sticky(Balancer):
             self._present = frozenset(servers)
         return peer if peer in self._present else None
 
-    def _server_of(self, request: IRequest) -> Peer | None:
-        """The server that the request's cookie names: of several cookies, the first good one."""
+    def _server_of(self, request: Any) -> Peer | None:
+        """The server that the request's cookie names: of several cookies, the first good one.
+
+        (The request is of any type: mypyc does not read the attributes of an interface of zope's.)
+        """
         header = request.get_header("Cookie")
         if not header or self._cookie not in header:
             return None

@@ -84,13 +84,15 @@ class WeightedRoundRobin(Balancer):
         return picked
 
     def _pick_by_looking(self, servers: Sequence[Peer]) -> Peer:
-        best = servers[0]
-        if len(servers) == 1:
+        # Compiled code is quicker with a list.
+        peers = servers if isinstance(servers, list) else list(servers)
+        best = peers[0]
+        if len(peers) == 1:
             return best
         # No place is lower than this: see __init__.
         highest = -_FAR
         total = 0
-        for peer in servers:
+        for peer in peers:
             turn = peer.turn
             if turn.keeper is not None:
                 turn.keeper.settle()

@@ -205,10 +205,15 @@ class Channel(ChannelBase, Batched):
         if self._gathered is not None and not self._awaits_body:
             self._flush()
             if self._leaving and self._out is None:
-                self._end_in_order()
-                if not self.closed:
-                    # The peer's time to end its side begins now.
-                    self.protocol.drained(self)
+                self._poller.leaving.append(self)
+
+    def leave(self) -> None:
+        """End what was to end when everything is sent."""
+        if self._out is None:
+            self._end_in_order()
+            if not self.closed:
+                # The peer's time to end its side begins now.
+                self.protocol.drained(self)
 
     def _flush(self) -> None:
         data = self._gathered

@@ -7,12 +7,13 @@ for the balancer is made anew only after a change.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import compress
+from types import MethodDescriptorType
 from typing import Any, Final
 
-from slardar.balancers.base import Balancer
+from slardar.balancers.base import Balancer, Outcome
 from slardar.dataplane.decision import Candidate, LevelDecision
 from slardar.health import rules
 from slardar.health.checked import shown
@@ -27,6 +28,10 @@ __all__ = ["TENTHS", "Panic", "ServingLevel", "in_units", "is_full", "is_whole"]
 
 #: If a weight is no integer, all weights of its level are given to the balancer in tenths.
 TENTHS: Final = 10
+
+#: Looked up once: mypyc looks up what it does not compile at each use.
+_new: Final = tuple.__new__
+_outcome: Final = Outcome
 
 
 class ServingLevel:
@@ -48,6 +53,7 @@ class ServingLevel:
         "available",
         "balancer",
         "binds",
+        "compiled",
         "count",
         "full",
         "ignores_health",
@@ -87,6 +93,8 @@ class ServingLevel:
         self.members = frozenset(peers)
         self.positions: dict[ServerLive, int] = {peer.live: n for n, peer in enumerate(peers)}
         self.balancer = balancer
+        #: The balancer, if it may be called by its class.
+        self.compiled: Balancer | None = balancer if _is_compiled(balancer) else None
         self.picks_without = _picks_without(type(balancer))
         #: Servers that drain get requests that the balancer has bound to them.
         self.binds = _binds(type(balancer)) and any(peer.config.state == "drain" for peer in peers)
@@ -101,7 +109,7 @@ class ServingLevel:
         #: The servers offered to the balancer, which are those in service, as a rule: a list
         #: that is never changed, only replaced.  ``count`` is how many are in service, also
         #: while the list is out of date.
-        self.available: Sequence[Peer] = ()
+        self.available: list[Peer] = []
         self.count = 0
         #: How many servers take requests, apart from their health.
         self.wanted = 0
@@ -126,6 +134,29 @@ class ServingLevel:
         #: The servers that had their limit of requests when they were last looked at.
         self.full: dict[Peer, None] = {}
         self.look_for_full()
+
+    def started(self, peer: Peer) -> None:
+        """Tell the balancer that a request is on its way.  Raises what the balancer raises."""
+        if self.compiled is not None:
+            self.compiled.started(peer)
+        else:
+            self.balancer.started(peer)
+
+    def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
+        """Tell the balancer that an attempt is over.  Raises what the balancer raises."""
+        # Without the function in Python that makes a tuple with names.
+        outcome: Outcome = _new(_outcome, (failed, seconds, status))
+        if self.compiled is not None:
+            self.compiled.finished(peer, outcome)
+        else:
+            self.balancer.finished(peer, outcome)
+
+    def failed(self, peer: Peer) -> None:
+        """Tell the balancer that an attempt failed.  Raises what the balancer raises."""
+        if self.compiled is not None:
+            self.compiled.failed(peer)
+        else:
+            self.balancer.failed(peer)
 
     def is_in(self, peer: Peer) -> bool:
         """Whether the peer is a server of this level, and offered."""
@@ -285,7 +316,7 @@ class ServingLevel:
             and not is_full(peer)
         )
 
-    def with_room(self) -> Sequence[Peer]:
+    def with_room(self) -> list[Peer]:
         """The servers that may get a request now; of those that are offered, the ones with
         room."""
         if not self.is_limited:
@@ -449,6 +480,17 @@ def _why_not(peer: Peer, now: float) -> str:
     if is_full(peer):
         return f"it has its limit of {config.max_conns} requests"
     return "another level serves"
+
+
+def _is_compiled(balancer: object) -> bool:
+    """Whether the methods of a balancer are compiled, so that they return what they should.
+
+    Those of a class in plain Python may return anything, and are called by name.
+    """
+    return isinstance(balancer, Balancer) and all(
+        isinstance(getattr(type(balancer), name), MethodDescriptorType)
+        for name in ("pick", "started", "finished", "failed")
+    )
 
 
 def _binds(balancer: type) -> bool:

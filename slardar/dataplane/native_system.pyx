@@ -327,7 +327,12 @@ def end_side(sock, bint leaves):
     """See :mod:`slardar.dataplane.system`."""
     cdef int fd = (<NativeSocket> sock)._fd if isinstance(sock, NativeSocket) else sock.fileno()
     cdef int unacknowledged = 1
+    cdef Py_ssize_t got
     cdef char byte
+    if leaves:
+        got = c_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+        if got == 0 or (got < 0 and error_number != EAGAIN):
+            return True
     if leaves and c_ioctl(fd, TIOCOUTQ, &unacknowledged) < 0:
         unacknowledged = 1
     # Before the look for bytes: a peer that sends some after the look knows of our end.

@@ -103,6 +103,10 @@ class Batched(Pollable):
         """Send what it has put off; it is on ``unsent``.  A second call does no harm."""
         raise NotImplementedError
 
+    def leave(self) -> None:
+        """End its connection, of which everything is sent; it is on ``leaving``."""
+        raise NotImplementedError
+
     def move(self) -> None:
         """Move bytes to another pollable; it is on ``moving``."""
         raise NotImplementedError

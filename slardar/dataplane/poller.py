@@ -7,7 +7,9 @@ A batch of events has these parts:
 3. steps are taken: hooks see the requests that began, then these requests go on;
 4. everything small is sent;
 5. the bodies of large replies are moved, and what follows from that is handled and sent;
-6. handshakes of TLS go on, within their share of the turn.
+6. handshakes of TLS go on, within their share of the turn;
+7. connections end whose clients wanted an end after the reply: most clients have the reply by now
+   and have ended their side, which leaves little to do for ours (see ``system.end_side``).
 
 A reply of a server does not wait behind the requests of a thousand clients: what was begun is
 ended before more is begun.  So fewer connections to servers are in use at a time, and the idle
@@ -84,10 +86,10 @@ class Poller:
     A channel (:class:`slardar.dataplane.pollable.Batched`) leaves work to later parts of the
     batch under way, or to a later turn, by putting itself on a list: on ``arrived`` with what
     it has read, for its ``arrive``; on ``steps`` with a step and a key, for both parts of the
-    step; on ``unsent`` for its ``flush``; on ``moving`` for its ``move``; on ``moved`` with
-    the number of bytes, for its ``tell_moved``.  On ``steps`` and ``unsent`` only while
-    ``gathering``.  Work that takes long, and that others must not wait for, is put on
-    ``turns``, for its ``take_turn``.
+    step; on ``unsent`` for its ``flush``; on ``leaving`` for its ``leave``; on ``moving`` for its
+    ``move``; on ``moved`` with the number of bytes, for its ``tell_moved``.  On ``steps`` and
+    ``unsent`` only while ``gathering``.  Work that takes long, and that others must not wait for,
+    is put on ``turns``, for its ``take_turn``.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -111,6 +113,7 @@ class Poller:
         self.arrived: list[tuple[Batched, bytes]] = []
         self.steps: list[tuple[Batched, Step, str]] = []
         self.unsent: list[Batched] = []
+        self.leaving: list[Batched] = []
         self.moving: list[Batched] = []
         self.moved: list[tuple[Batched, int]] = []
         self.turns: deque[Batched] = deque()
@@ -314,8 +317,9 @@ class Poller:
         channels += [one for one, _ in self.moved]
         channels += self.moving
         channels += self.unsent
+        channels += self.leaving
         self.arrived, self.steps, self.moved = [], [], []
-        self.moving, self.unsent = [], []
+        self.moving, self.unsent, self.leaving = [], [], []
         self.gathering = self._in_batch = False
         self._close()
         for channel in channels:
@@ -377,10 +381,21 @@ class Poller:
             self.unsent = [channel for channel in self.unsent if channel.held]
         else:
             self.unsent.clear()
+        if self.leaving:
+            self._leave()
         self._in_batch = False
         if self._closing:
             self._close()
         return True
+
+    def _leave(self) -> None:
+        """Let channels end whose last bytes were sent in this batch."""
+        leaving, self.leaving = self.leaving, []
+        for channel in leaving:
+            try:
+                channel.leave()
+            except BaseException:
+                self._channel_failed(channel)
 
     def _look(self) -> list[_Event]:
         """Take the events of a batch.  Those of servers' connections come first; half of a batch

@@ -67,6 +67,7 @@ class Pool(PoolBase):
         "_several",
         "_terms",
         "_turn",
+        "_usual",
         "addresses",
         "closed",
         "host",
@@ -105,7 +106,10 @@ class Pool(PoolBase):
         #: has left and comes back gets another number.  ``_mark`` was given last.
         self._mark: int = 0
         self._marks: dict[tuple[int, str], int] = dict.fromkeys(self.addresses, 0)
-        self._kept: set[int] = set(self._marks.values())
+        self._kept: set[int] = set()
+        #: The mark of the first address, which most servers have alone; -1 without any.
+        self._usual: int = -1
+        self._keep_marks()
         #: The addresses of the preferred family.
         self._preferred: list[tuple[int, str]] = self.addresses
         #: Until when, in monotonic seconds, other addresses are preferred to these.
@@ -191,7 +195,8 @@ class Pool(PoolBase):
 
     def release(self, channel: ChannelBase) -> None:
         """See the base.  It is closed if it cannot be used again."""
-        if self.closed or channel.at_end or channel.mark not in self._kept:
+        mark = channel.mark
+        if self.closed or channel.at_end or (mark != self._usual and mark not in self._kept):
             channel.close()
             return
         if len(self.idle) >= self.limit:
@@ -236,8 +241,8 @@ class Pool(PoolBase):
         self._turn = 0
         for address in [one for one in self._avoided if one not in marks]:
             del self._avoided[address]
-        kept = self._kept = set(marks.values())
-        idle = self.idle
+        self._keep_marks()
+        kept, idle = self._kept, self.idle
         self.idle = [channel for channel in idle if channel.mark in kept]
         for channel in idle:
             if channel.mark not in kept:
@@ -279,8 +284,13 @@ class Pool(PoolBase):
         for address in self._marks:
             self._mark += 1
             self._marks[address] = self._mark
-        self._kept = set(self._marks.values())
+        self._keep_marks()
         self.drop_idle()
+
+    def _keep_marks(self) -> None:
+        """Channels to the addresses that there are now may be kept when they are released."""
+        self._kept = set(self._marks.values())
+        self._usual = next(iter(self._marks.values()), -1)
 
     def set_limit(self, limit: int) -> None:
         """Keep ``limit`` idle connections at most.  If there are more, close the oldest."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from slardar.balancers.base import Balancer, Outcome, rest
+from slardar.balancers.base import Balancer, rest
 from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.dataplane.request_queue import RequestQueue
@@ -243,7 +243,7 @@ class Selection(SelectionBase):
                 if peer is not None:
                     return self._begin(level, peer)
             elif peers:
-                return self._begin(level, self._choose(level, peers, (), request, False))
+                return self._begin(level, self._choose(level, peers, request))
         if tried:
             return None
         if self._release_held(now):
@@ -270,7 +270,7 @@ class Selection(SelectionBase):
         return bound
 
     def _choose_left(
-        self, level: ServingLevel, peers: Sequence[Peer], request: Request, tried: list[Peer]
+        self, level: ServingLevel, peers: list[Peer], request: Request, tried: list[Peer]
     ) -> Peer | None:
         """A server that the request has not tried and that has room for it, if there is one."""
         # Not the peers, since another level may have the same server.
@@ -288,46 +288,55 @@ class Selection(SelectionBase):
                     left_out.append(peer)
             if len(left_out) >= len(peers):
                 return None
-            chosen = self._choose(level, peers, left_out, request, True)
+            chosen = self._choose_without(level, peers, left_out, request)
             if not level.is_limited or not is_full(chosen):
                 return chosen
             # Requests that began before an edit of the upstream fill it, and perhaps others.
             level.look_for_full()
 
-    def _choose(
-        self,
-        level: ServingLevel,
-        peers: Sequence[Peer],
-        left_out: Sequence[Peer],
-        request: Request,
-        is_checked: bool,
-    ) -> Peer:
-        """The balancer's choice among ``peers``, some of which are left out.
+    def _choose(self, level: ServingLevel, peers: list[Peer], request: Any) -> Peer:
+        """The balancer's choice among ``peers``.
 
-        ``is_checked``: make sure that the choice is one of them.  This is left out for the
-        first attempt of a request, to save time.
+        Nobody makes sure that it is one of them, to save time.
         """
         # If the balancer fails, only the balance is lost, not the request.
         try:
+            compiled = level.compiled
+            if compiled is not None:
+                return compiled.pick(peers, request)
+            peer: Any = level.balancer.pick(peers, request)
+            if type(peer) is not Peer:
+                raise _not_offered(peer)
+            return peer
+        except BaseException as error:  # SystemExit, CancelledError
+            self._broken(level.balancer, "pick", error)
+            return peers[0]
+
+    def _choose_without(
+        self, level: ServingLevel, peers: list[Peer], left_out: list[Peer], request: Request
+    ) -> Peer:
+        """The balancer's choice among ``peers``, some of which are left out."""
+        try:
             if not left_out:
-                peer: Any = level.balancer.pick(peers, request)
+                peer: Any = self._choose(level, peers, request)
             elif level.picks_without:
                 peer = level.balancer.pick_without(peers, left_out, request)
             else:
                 peer = level.balancer.pick(rest(peers, left_out), request)
-            if type(peer) is not Peer or (
-                is_checked and (peer in left_out or not level.is_in(peer))
-            ):
-                raise ValueError(f"picked {peer!r}, which is none of the servers offered")
+            if type(peer) is not Peer or peer in left_out or not level.is_in(peer):
+                raise _not_offered(peer)
             return peer
-        except BaseException as error:  # SystemExit, CancelledError
+        except BaseException as error:  # as in _choose
             self._broken(level.balancer, "pick", error)
             return rest(peers, left_out)[0]
 
     def _begin(self, level: ServingLevel, peer: Peer) -> Peer:
         """Count an attempt in."""
         if self._wants_started:
-            self._tell(peer, "started", peer)
+            try:
+                level.started(peer)
+            except BaseException as error:  # as in _choose
+                self._broken(level.balancer, "started", error)
         live = peer.live
         live.active += 1
         live.requests += 1
@@ -345,7 +354,7 @@ class Selection(SelectionBase):
         for level in self._levels if request.cluster_key is None else self._order(request):
             peers = level.last_ones(now)
             if peers:
-                return self._begin(level, self._choose(level, peers, (), request, False))
+                return self._begin(level, self._choose(level, peers, request))
         return None
 
     def preview(self, request: Request) -> Preview:
@@ -489,7 +498,11 @@ class Selection(SelectionBase):
         if not has_others:
             self._release_held(now)
         if self._wants_failed:
-            self._tell(peer, "failed", peer)
+            level = self._level_of(peer)
+            try:
+                level.failed(peer)
+            except BaseException as error:  # as in _choose
+                self._broken(level.balancer, "failed", error)
 
     def succeeded(self, peer: Peer, seconds: float, status: int) -> None:
         """``peer`` gave a reply that is no failure; the attempt is over."""
@@ -502,7 +515,7 @@ class Selection(SelectionBase):
         if self._outliers is not None:
             self._note_outcome(self._outliers, peer, status >= 500, seconds)
         if self._wants_finished:
-            self._tell(peer, "finished", peer, Outcome(False, seconds, status))
+            self._tell_outcome(peer, False, seconds, status)
         if self.about.queue is not None:
             self.about.queue.room()
 
@@ -512,7 +525,7 @@ class Selection(SelectionBase):
         if failed and self._outliers is not None:
             self._note_outcome(self._outliers, peer, True, seconds)
         if self._wants_finished:
-            self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
+            self._tell_outcome(peer, failed, seconds, status)
         if self.about.queue is not None:
             self.about.queue.room()
 
@@ -570,16 +583,21 @@ class Selection(SelectionBase):
         if self._on_health is not None:
             self._on_health(self.name, peer)
 
-    def _tell(self, peer: Peer, event: str, *arguments: Any) -> None:
-        """Tell the balancer of the peer's level; most upstreams have one level only."""
+    def _tell_outcome(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
+        """Tell the balancer that an attempt is over."""
+        level = self._level_of(peer)
+        try:
+            level.finished(peer, failed, seconds, status)
+        except BaseException as error:  # as in _choose
+            self._broken(level.balancer, "finished", error)
+
+    def _level_of(self, peer: Peer) -> ServingLevel:
+        """The level that has the peer; most upstreams have one level only."""
         last = self._levels[-1]
         for level in self._levels:
             if level is last or peer in level.members:
-                try:
-                    getattr(level.balancer, event)(*arguments)
-                except BaseException as error:
-                    self._broken(level.balancer, event, error)
-                return
+                return level
+        return last
 
     def _broken(self, balancer: Any, method: str, error: BaseException) -> None:
         if self._on_error is None:
@@ -608,6 +626,11 @@ def _first_of(
         if peers:
             return level, peers
     return None, ()
+
+
+def _not_offered(picked: object) -> ValueError:
+    """The error for the choice of a balancer that is none of the servers, ready to be raised."""
+    return ValueError(f"picked {picked!r}, which is none of the servers offered")
 
 
 def _either(value: float | None, default: float) -> float:

@@ -63,8 +63,12 @@ def _end_side(sock: Socket, leaves: bool) -> bool:
     """End our side of the connection.
 
     True if ``leaves``, and the socket can be closed now without a loss of what was sent: the
-    peer has acknowledged all of it, and no bytes of the peer's are unread.
+    peer has ended its side, or has acknowledged all that was sent to it, and no bytes of the peer's
+    are unread.  In the first case it is the close that ends our side: the kernel still sends what
+    the peer has not acknowledged.
     """
+    if leaves and _is_at_end(sock):
+        return True
     try:
         settled = leaves and ioctl(sock.fileno(), TIOCOUTQ, _ACKNOWLEDGED) == _ACKNOWLEDGED
     except OSError:
@@ -80,6 +84,16 @@ def _end_side(sock: Socket, leaves: bool) -> bool:
         return not sock.recv(1, PEEK)
     except OSError:
         return True  # nothing is there, or the connection is broken: nothing can be saved
+
+
+def _is_at_end(sock: Socket) -> bool:
+    """Whether the peer has ended its side, or the connection, and nothing is left to read."""
+    try:
+        return not sock.recv(1, PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 _Watched = TypeVar("_Watched")

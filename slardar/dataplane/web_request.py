@@ -302,9 +302,9 @@ class WebRequest(Downstream):
 
     # The reply, from the exchange.
 
-    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+    def start_reply(self, reply: Reply, data: bytes, done: bool, start: int = 0) -> None:
         """Hand on the head and what there is of the body."""
-        web = self._web
+        web, data = self._web, data[start:]
         if self.record is not None:
             self.record.status = reply.client_status()
             self.record.bytes_out += len(data)

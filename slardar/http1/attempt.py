@@ -59,7 +59,16 @@ _DONE: Final = 4
 class AttemptOwner(WaitingExchange):
     """An exchange, as its attempts see it."""
 
-    __slots__ = ("continued", "downstream", "ends", "head", "plane", "replay", "replay_size")
+    __slots__ = (
+        "continued",
+        "downstream",
+        "ends",
+        "head",
+        "plane",
+        "repeatable",
+        "replay",
+        "replay_size",
+    )
 
     def __init__(
         self,
@@ -71,6 +80,8 @@ class AttemptOwner(WaitingExchange):
         WaitingExchange.__init__(self, request, selection)
         self.plane: PlaneBase = plane
         self.downstream: Downstream = downstream
+        #: To do it twice is as good as to do it once.
+        self.repeatable: bool = is_idempotent(request.raw_method)
         #: The head that goes to every server.
         self.head: bytes = b""
         #: The body so far, framed, while it is small enough to be sent again; and the bytes
@@ -135,6 +146,7 @@ class Attempt(ChannelProtocol):
         "blameless",
         "channel",
         "connecting",
+        "failed",
         "mark",
         "note",
         "peer",
@@ -161,6 +173,8 @@ class Attempt(ChannelProtocol):
         #: which says nothing of the server.
         self.unsealed = False
         self.blameless = False
+        #: The status of the reply counts as a failure.
+        self.failed = False
         #: A byte of the request was handed to the kernel.
         self.sent = False
         #: The client takes no more, so the server is not read from.
@@ -189,17 +203,16 @@ class Attempt(ChannelProtocol):
         """Send the request, or connect first; False if no connection could be opened at
         all, and nothing has happened."""
         owner = self._owner
-        request = owner.request
         # A request that must not be sent twice looks before it uses an idle
         # connection: the server may have closed it a moment ago.
         pool: PoolBase = self.peer.pool
-        channel = pool.acquire(self, not self._reused, not is_idempotent(request.raw_method))
+        channel = pool.acquire(self, not self._reused, not owner.repeatable)
         if channel is None:
             return False
         self.channel = channel
         if owner.hooked is not None:
             # Hooks see the reply, which may take long.
-            channel.queue = request.host
+            channel.queue = owner.request.host
         channel.send_timeout = owner.selection.send_timeout
         if channel.connecting:
             self.connecting = True
@@ -289,7 +302,7 @@ class Attempt(ChannelProtocol):
         head = owner.head
         if owner.replay:
             head += b"".join(owner.replay)
-        if is_idempotent(owner.request.raw_method):
+        if owner.repeatable:
             self.sent = True
             channel.write_soon(head)
         else:
@@ -431,9 +444,7 @@ class Attempt(ChannelProtocol):
             data = bytes(held)
         raw_method, max_head = owner.request.raw_method, owner.plane.max_reply_head
         reply = read_reply(data, raw_method, max_head)
-        if reply is not None:
-            end = len(reply.head)
-        else:
+        if reply is None:
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
                 self._head_goes_on(data)
@@ -441,6 +452,9 @@ class Attempt(ChannelProtocol):
             if end > max_head:
                 raise BadMessage(502, "the head of the server's reply is too large")
             reply = parse_reply(data[:end], raw_method)
+        end = reply.size
+        if owner.hooked is not None:
+            reply.head = data[:end]
         if reply.status < 200:
             self._interim_arrived(channel, reply, data[end:])
             return
@@ -453,15 +467,18 @@ class Attempt(ChannelProtocol):
         if length >= 0:
             if size >= length:
                 # All of it is here: the common case of a small reply, one write.
-                if size > length or channel.read_on():
+                if size > length:
+                    reply.keep_alive = False
+                    data = data[: end + length]
+                elif len(channel.read_on()) > 0:
                     reply.keep_alive = False
                 self._end(channel, reply)
-                downstream.start_reply(reply, data[end : end + length], True)
+                downstream.start_reply(reply, data, True, end)
                 return
             self.reply = reply
             self._state = _LENGTH
             self._remaining = length - size
-            downstream.start_reply(reply, data[end:], False)
+            downstream.start_reply(reply, data, False, end)
             if self._state == _LENGTH:
                 sink = downstream.sink()
                 channel.eager = sink is None or not channel.relay(sink, self._remaining)
@@ -491,7 +508,7 @@ class Attempt(ChannelProtocol):
             self.reply = reply
             self._state = _CLOSE
             channel.eager = True
-            downstream.start_reply(reply, data[end:], False)
+            downstream.start_reply(reply, data, False, end)
 
     def _head_goes_on(self, data: bytes) -> None:
         """The head has not ended with ``data``: hold it, unless it cannot become one."""
@@ -618,7 +635,7 @@ class Attempt(ChannelProtocol):
             and self._state == _HEAD
             and self._buffer is None
             and not self._interims
-            and (is_idempotent(owner.request.raw_method) or not self.sent)
+            and (owner.repeatable or not self.sent)
             and (owner.request.length == 0 or owner.replay is not None)
         )
         self.abandon()

@@ -120,7 +120,6 @@ class ClientConnection(Connection):
         "_part",
         "_replied",
         "_request",
-        "_scheme",
         "_seen",
         "_silent",
         "_state",
@@ -140,7 +139,6 @@ class ClientConnection(Connection):
         self._believed: Networks | None = None
         #: What has accepted it.
         self.listener: ListenerSpec = listener
-        self._scheme: bytes = listener.scheme
         self._state = _IDLE
         #: A request has come and is over.
         self._asked = False
@@ -372,7 +370,7 @@ class ClientConnection(Connection):
                     break
             if self._checker is not None:
                 self._checker = None
-            self._buffer = data[end:]
+            self._buffer = b"" if end == len(data) else data[end:]
             self._begin(request)
             if self._state != _IDLE or not self._buffer:
                 break
@@ -451,7 +449,6 @@ class ClientConnection(Connection):
     def _begin(self, request: Request) -> None:
         host = self._host
         request.peer = request.address = self.peer
-        request.scheme = self._scheme
         if request.told is not None:
             self._settle(request)
         self._request = request
@@ -556,6 +553,7 @@ class ClientConnection(Connection):
 
     def _take_tls(self, request: Request, tls: TlsFacts) -> bool:
         """Tell the request of its connection's TLS; True if it is not for this connection."""
+        request.scheme = b"https"
         request.take_tls(tls)
         host = request.host
         return tls.name != host and self._host.is_misdirected(tls, host, self.listener)
@@ -755,11 +753,11 @@ class ClientConnection(Connection):
 
     # The reply, from the exchange.
 
-    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+    def start_reply(self, reply: Reply, data: bytes, done: bool, start: int = 0) -> None:
         """Write the final head and what there is of the body."""
         request, channel, status = self._request, self.channel, reply.status
         assert request is not None
-        length = reply.length
+        length, size = reply.length, len(data) - start
         if self._state != _WAIT or self._host.draining:
             # The body of the request is not all here: nobody will want the rest.
             self._keep_alive = False
@@ -771,7 +769,7 @@ class ClientConnection(Connection):
             length = UNTIL_CLOSE
         elif length < 0:
             if done:
-                length = len(data)
+                length = size
             elif request.minor:
                 self._chunking = True
                 length = CHUNKED
@@ -779,21 +777,22 @@ class ClientConnection(Connection):
                 # HTTP/1.0 knows no chunks: the end of the connection is the end.
                 self._keep_alive = False
                 length = UNTIL_CLOSE
+        # Each of these lines stands before those that are found above it.
         more = b""
+        # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
+        if not self._keep_alive:
+            more = b"\r\nConnection: close"
+        elif not request.minor:
+            more = b"\r\nConnection: keep-alive"
+        if status == 426 and reply.upgrade is not None:
+            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
+            more = b"\r\nConnection: Upgrade\r\nUpgrade: " + reply.upgrade + more
         if (
             channel.tls is not None
             and self._host.hsts
             and needs_hsts(reply.block(), self._host, asked_host(request))
         ):
-            more = b"\r\n" + self._host.hsts
-        if status == 426 and reply.upgrade is not None:
-            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
-            more += b"\r\nConnection: Upgrade\r\nUpgrade: " + reply.upgrade
-        # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
-        if not self._keep_alive:
-            more += b"\r\nConnection: close"
-        elif not request.minor:
-            more += b"\r\nConnection: keep-alive"
+            more = b"\r\n" + self._host.hsts + more
         self._replied = True
         record = self.record
         if record is not None:
@@ -803,21 +802,21 @@ class ClientConnection(Connection):
                 more += b"\r\n" + kept.pop()
                 reply.lines[1:] = kept
         if self._silent:
-            data = b""
-        elif self._chunking and data:
-            data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
-        is_small = len(data) <= _SMALL
-        body = b"" if not is_small else data if isinstance(data, bytes) else bytes(data)
-        head = _write_reply(reply.block(), length, more, body)
+            size = 0
+        elif self._chunking and size:
+            data = b"%x\r\n%b\r\n" % (size, data[start:])
+            start, size = 0, len(data)
+        is_small = size <= _SMALL
+        head = _write_reply(reply.block(), length, more, data, size if is_small else 0)
         if self._begun:
             head = head[self._begun :]
             self._begun = 0
         if is_small:
             channel.write_soon(head)
         else:
-            channel.write_both(head, data)
+            channel.write_both(head, data[start:])
         if record is not None:
-            record.bytes_out += len(head) + (0 if is_small else len(data))
+            record.bytes_out += len(head) + (0 if is_small else size)
         if done:
             self._reply_finished()
         elif channel.congested and self._exchange is not None:
@@ -978,7 +977,7 @@ class ClientConnection(Connection):
         # The name of the handshake is all that is known of the host.
         if tls is not None and host.hsts and needs_hsts(reply.block(), host, tls.name):
             reply.add_header_lines([host.hsts])
-        data = _write_reply(reply.block(), len(body), b"\r\nConnection: close", body)
+        data = _write_reply(reply.block(), len(body), b"\r\nConnection: close", body, len(body))
         self.channel.write(data)
         if host.observer is not None:
             record = self.record = RequestRecord(self.peer, None, host.clock.now, self.listener_id)
@@ -1014,7 +1013,7 @@ class ClientConnection(Connection):
             self._request_over()
             record.spare(self._host.spare_records)
         if not self._keep_alive:
-            if self._state == _WAIT and not self._buffer and not self._host.draining:
+            if self._state == _WAIT and len(self._buffer) == 0 and not self._host.draining:
                 # The client asked for the end, so it has nothing more to say, usually.
                 self._leave()
             else:
@@ -1032,7 +1031,7 @@ class ClientConnection(Connection):
         if self._busy:
             return
         data = self._buffer
-        if data:
+        if len(data) > 0:
             self._buffer = b""
             self._heads(data)
         if self._eof:

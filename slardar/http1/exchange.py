@@ -37,7 +37,7 @@ from slardar.http1.interfaces import (
 from slardar.http1.record import BY_SERVER, DEADLINE, HEDGED, STALE, TLS
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.retry import CONNECT, STATUS, TIMEOUT, is_idempotent, may_retry
+from slardar.http1.retry import CONNECT, STATUS, TIMEOUT, may_retry
 from slardar.http1.writer import request_head
 from slardar.model.live import Peer
 
@@ -47,6 +47,8 @@ __all__ = ["Exchange"]
 _WAIT_LOOK: Final = 0.25
 #: Seconds that a reminder may come too early.
 _MOMENT: Final = 0.0005
+#: No servers; nobody changes this list.
+_NOBODY: Final[list[Peer]] = []
 
 
 class Exchange(AttemptOwner):
@@ -57,12 +59,13 @@ class Exchange(AttemptOwner):
 
     __slots__ = (
         "_attempt",
+        "_before",
         "_done",
         "_hedge",
         "_next",
         "_rival",
+        "_server",
         "_started",
-        "_tried",
         "_waits",
     )
 
@@ -81,7 +84,9 @@ class Exchange(AttemptOwner):
         self._hedge: _Hedge | None = None
         #: It waits until a server has room.
         self._waits: _Wait | None = None
-        self._tried: list[Peer] = []
+        #: The server that was tried last, and those before it: mostly one is enough.
+        self._server: Peer | None = None
+        self._before: list[Peer] = _NOBODY
         #: The server of the next attempt, where it had to be known beforehand.
         self._next: Peer | None = None
         #: No reply is to be expected any more: it was given, or there is none.
@@ -189,7 +194,7 @@ class Exchange(AttemptOwner):
     @property
     def server(self) -> str:
         """The server of the last attempt, as ``host:port``; empty before the first one."""
-        return str(self._tried[-1].key) if self._tried else ""
+        return "" if self._server is None else str(self._server.key)
 
     def tunnel_ended(self) -> None:
         """The tunnel that this exchange became is closed."""
@@ -200,6 +205,10 @@ class Exchange(AttemptOwner):
 
     # Attempts.
 
+    def _tried(self) -> list[Peer]:
+        """The servers that were tried, in order; the caller must not change the list."""
+        return self._before if self._server is None else [*self._before, self._server]
+
     def _try_next(self, status: int, message: str, costs: bool = False) -> None:
         """Pick servers until one takes a connection, or none is left.
 
@@ -209,20 +218,21 @@ class Exchange(AttemptOwner):
         """
         selection = self.selection
         while True:
-            peer = self._next or selection.pick(self.request, self._tried)
+            tried = self._tried()
+            peer = self._next or selection.pick(self.request, tried)
             self._next = None
             if peer is None:
                 if not status:
-                    status, message = selection.refusal(self.request, bool(self._tried))
+                    status, message = selection.refusal(self.request, bool(tried))
                     queue = selection.queue
-                    if queue is not None and status == 503 and not self._tried:
+                    if queue is not None and status == 503 and not tried:
                         self._wait_or_refuse(queue)
                         return
                 break
             if costs:
                 costs = False
                 selection.budget.spend()
-            self._tried.append(peer)
+            self._before, self._server = tried, peer
             attempt = self._attempt = Attempt(self, peer)
             if self._start(attempt):
                 return
@@ -242,7 +252,7 @@ class Exchange(AttemptOwner):
         """Send the request; False if no connection could be opened at all."""
         peer = attempt.peer
         record = self.downstream.record
-        if not self.head:
+        if len(self.head) == 0:
             if self.plane.sends_forwarded:
                 extend_forwarded(self.request)
             tracer = self.plane.tracer
@@ -314,7 +324,7 @@ class Exchange(AttemptOwner):
     def begin_waiting(self, selection: SelectionBase) -> bool:
         """See :class:`slardar.http1.interfaces.WaitingExchange`."""
         self.selection = selection
-        peer = selection.pick(self.request, self._tried)
+        peer = selection.pick(self.request, _NOBODY)
         if peer is None:
             status, message = selection.refusal(self.request, False)
             if status == 503:
@@ -369,7 +379,7 @@ class Exchange(AttemptOwner):
             and self._waits is None
             and request.length == 0
             and request.upgrade is None
-            and is_idempotent(request.raw_method)
+            and self.repeatable
             and selection.tries > 1
         ):
             self._hedge = _Hedge(self)
@@ -399,16 +409,17 @@ class Exchange(AttemptOwner):
             self.plane.remind(self._hedge, left)
             return
         self._forget_hedge()
-        if first.has_begun() or len(self._tried) >= selection.tries or self._is_out_of_time():
+        tried = self._tried()
+        if first.has_begun() or len(tried) >= selection.tries or self._is_out_of_time():
             return
         if not self._affords_another():
             return
-        peer = selection.pick(self.request, self._tried)
+        peer = selection.pick(self.request, tried)
         if peer is None:
             return
         selection.budget.spend()
         selection.about.hedged += 1
-        self._tried.append(peer)
+        self._before, self._server = tried, peer
         rival = self._rival = Attempt(self, peer)
         if self._start(rival):
             return
@@ -434,12 +445,10 @@ class Exchange(AttemptOwner):
         selection = self.selection
         if selection.believes_hints:
             selection.hinted(attempt.peer, reply)
-        if (
-            selection.failed_statuses
-            and reply.status in selection.failed_statuses
-            and self._give_up_reply(attempt, reply.status)
-        ):
-            return False
+        if reply.status in selection.failed_statuses:
+            attempt.failed = True
+            if self._give_up_reply(attempt, reply.status):
+                return False
         if self._rival is not None:
             self._cancel_other(attempt)
         if selection.adds_headers:
@@ -476,7 +485,7 @@ class Exchange(AttemptOwner):
         plane, selection = self.plane, self.selection
         plane.exchanges -= 1
         now = plane.clock.now
-        if status in selection.failed_statuses:
+        if attempt.failed:
             selection.finished(attempt.peer, True, now - attempt.started, status)
         else:
             selection.succeeded(attempt.peer, now - attempt.started, status)
@@ -508,7 +517,7 @@ class Exchange(AttemptOwner):
             return True
         if self._may_try_again(attempt, STATUS, status):
             # A reply is only worth dropping while there is a server to ask instead.
-            self._next = self.selection.pick(self.request, self._tried)
+            self._next = self.selection.pick(self.request, self._tried())
         self._count_failure(attempt, STATUS, message)
         if self._next is None:
             return False
@@ -595,9 +604,7 @@ class Exchange(AttemptOwner):
 
     def _may_try_again(self, attempt: Attempt, kind: str, status: int = 0) -> bool:
         selection = self.selection
-        if len(self._tried) >= selection.tries:
-            return False
-        if self._is_out_of_time():
+        if len(self._tried()) >= selection.tries or self._is_out_of_time():
             return False
         if not may_retry(
             self.request.raw_method,

@@ -35,6 +35,10 @@ __all__ = [
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
+#: The methods of the heads that :mod:`slardar.http1.scan` reads, which gives these very objects.
+GET: Final = b"GET"
+METHODS: Final = (GET, b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE")
+
 #: Digits of the largest Content-Length that llhttp accepts (2**64 - 1).  llhttp also
 #: accepts any number of leading zeros; int() refuses more than 4,300 digits.
 LENGTH_DIGITS: Final = 20

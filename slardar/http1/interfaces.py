@@ -630,8 +630,9 @@ class Downstream(ChannelProtocol):
         #: What is known of the request under way; ``None`` where nobody observes.
         self.record: RequestRecord | None = None
 
-    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
-        """The final head and the first of the body; ``done`` if that is all of it."""
+    def start_reply(self, reply: Reply, data: bytes, done: bool, start: int = 0) -> None:
+        """The final head and the first of the body, which is ``data`` from ``start`` on;
+        ``done`` if that is all of it."""
         raise NotImplementedError
 
     def reply_body(self, data: Bytes) -> None:

@@ -21,6 +21,7 @@ How memory is kept safe:
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.string cimport memcmp, memcpy
 
@@ -112,6 +113,9 @@ cdef enum:
     MOST_TOLD = 32
     # Digits of a Content-Length that surely is below 2**63.
     MOST_DIGITS = 18
+    # Values of Host that are kept, a number of eight bits; and bytes of the longest one.
+    MOST_HOSTS = 256
+    LONGEST_HOST = 255
     # In place of a Content-Length.
     CHUNKED = -1
     NO_LENGTH = -2
@@ -123,7 +127,7 @@ cdef int HOST_NAME = heads.HOST_NAME
 cdef int CONNECTION = heads.CONNECTION
 cdef int CONTENT_LENGTH = heads.CONTENT_LENGTH
 cdef int CODING = heads.CODING
-cdef int TE = heads.TE
+cdef int REQUEST_ID = heads.REQUEST_ID
 cdef int EXPLAIN = heads.EXPLAIN
 
 cdef struct Name:
@@ -142,9 +146,11 @@ cdef struct Head:
     # Bytes of the head, with the empty line; and its header lines.
     Py_ssize_t size
     Py_ssize_t lines
-    # The value of Host; host is -1 without one.
+    # The values of Host and of X-Request-Id; -1 without one.
     Py_ssize_t host
     Py_ssize_t host_end
+    Py_ssize_t request_id
+    Py_ssize_t request_id_end
     long long length
     int flags
     # Lines of Connection but for "keep-alive".
@@ -266,6 +272,7 @@ cdef bint read_lines(
     cdef unsigned char digit
     head.lines = head.passing = 0
     head.host = head.host_end = -1
+    head.request_id = head.request_id_end = -1
     head.length = NO_LENGTH
     head.pieces = head.told = head.connections = 0
     while True:
@@ -323,6 +330,11 @@ cdef bint read_lines(
                 return False
             head.host = value
             head.host_end = end
+        elif meaning == REQUEST_ID:
+            if head.request_id >= 0 or end == value:
+                return False
+            head.request_id = value
+            head.request_id_end = end
         elif meaning == CONTENT_LENGTH:
             if head.length != NO_LENGTH or not 1 <= end - value <= MOST_DIGITS:
                 return False
@@ -402,7 +414,7 @@ cdef int check_full(char* at, char* end) except -1:
 
 
 # The methods that are read here.
-cdef tuple METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE")
+cdef tuple METHODS = heads.METHODS
 
 
 cdef bytes method_of(const unsigned char* at, Py_ssize_t size):
@@ -411,6 +423,29 @@ cdef bytes method_of(const unsigned char* at, Py_ssize_t size):
         if PyBytes_GET_SIZE(method) == size and not memcmp(at, PyBytes_AS_STRING(method), size):
             return method
     return None
+
+
+# The values of Host that came last, each at a place that follows from its first and last bytes.
+cdef list HOSTS = [b""] * MOST_HOSTS
+
+
+cdef bytes host_of(const unsigned char* at, Py_ssize_t size):
+    """The value of Host, of one byte at least: the object that it was the last time, so that its hash is known."""
+    cdef unsigned long long first = at[0], last = at[size - 1]
+    cdef Py_ssize_t place
+    cdef bytes known
+    if size > LONGEST_HOST:
+        return PyBytes_FromStringAndSize(<const char*>at, size)
+    if size >= 8:
+        memcpy(&first, at, 8)
+        memcpy(&last, at + size - 8, 8)
+    # The upper bits of a product follow from all bits of its factors (Fibonacci hashing).
+    place = ((first * 31 + last) * <unsigned long long>0x9E3779B97F4A7C15) >> 56
+    known = <bytes>PyList_GET_ITEM(HOSTS, place)
+    if PyBytes_GET_SIZE(known) != size or memcmp(PyBytes_AS_STRING(known), at, size):
+        known = PyBytes_FromStringAndSize(<const char*>at, size)
+        HOSTS[place] = known
+    return known
 
 
 def scan_request(bytes data not None):
@@ -460,13 +495,14 @@ def scan_request(bytes data not None):
     end = out + head.passing
     check_full(put_passing(out, end, &head, at), end)
     return (
-        head.size,
+        data if head.size == size else PyBytes_FromStringAndSize(<const char*>at, head.size),
         method,
         PyBytes_FromStringAndSize(<const char*>at + target, target_end - target),
         head.lines,
         head.flags,
-        b"" if head.host < 0 else PyBytes_FromStringAndSize(
-            <const char*>at + head.host, head.host_end - head.host
+        b"" if head.host < 0 else host_of(at + head.host, head.host_end - head.host),
+        None if head.request_id < 0 else PyBytes_FromStringAndSize(
+            <const char*>at + head.request_id, head.request_id_end - head.request_id
         ),
         block,
         0 if head.length == NO_LENGTH else head.length,
@@ -510,7 +546,9 @@ def scan_reply(bytes data not None):
     out = put(out, end, b"HTTP/1.1", 8)
     out = put(out, end, at + 8, place - 8)
     check_full(put_passing(out, end, &head, at), end)
-    return (head.size, status, head.lines, head.flags, block, head.length, told_of(&head, at))
+    return (
+        size - head.size, status, head.lines, head.flags, block, head.length, told_of(&head, at)
+    )
 
 
 cdef bint is_named(
@@ -659,28 +697,36 @@ def write_request(
     return written
 
 
-def write_reply(bytes block not None, object length, bytes more not None, bytes body not None):
+def write_reply(
+    bytes block not None,
+    object length,
+    bytes more not None,
+    bytes body not None,
+    Py_ssize_t size,
+):
     """See :func:`slardar.http1.scan.write_reply`."""
     cdef char digits[20]
     cdef int overflow = 0
     cdef long long number = PyLong_AsLongLongAndOverflow(length, &overflow)
-    cdef Py_ssize_t count = 0, size
+    cdef Py_ssize_t count = 0, start = PyBytes_GET_SIZE(body) - size, whole
     cdef bytes written
     cdef char* at
     cdef char* end
+    if size < 0 or start < 0:
+        raise ValueError("a body begins within its bytes")
     if overflow > 0:
         # 2**63 and more.
         more = b"\r\nContent-Length: %d" % length + more
         number = NO_LENGTH
-    size = PyBytes_GET_SIZE(block) + PyBytes_GET_SIZE(more) + 4 + PyBytes_GET_SIZE(body)
+    whole = PyBytes_GET_SIZE(block) + PyBytes_GET_SIZE(more) + 4 + size
     if number >= 0:
         count = digits_of(number, digits)
-        size += 18 + count
+        whole += 18 + count
     elif number == CHUNKED:
-        size += 28
-    written = PyBytes_FromStringAndSize(NULL, size)
+        whole += 28
+    written = PyBytes_FromStringAndSize(NULL, whole)
     at = PyBytes_AS_STRING(written)
-    end = at + size
+    end = at + whole
     at = put_bytes(at, end, block)
     if number >= 0:
         at = put(at, end, b"\r\nContent-Length: ", 18)
@@ -689,28 +735,7 @@ def write_reply(bytes block not None, object length, bytes more not None, bytes 
         at = put(at, end, b"\r\nTransfer-Encoding: chunked", 28)
     at = put_bytes(at, end, more)
     at = put(at, end, b"\r\n\r\n", 4)
-    check_full(put_bytes(at, end, body), end)
-    return written
-
-
-def write_id(bytes prefix not None, unsigned long long number):
-    """See :func:`slardar.http1.scan.write_id`."""
-    cdef char digits[16]
-    cdef int count = 0
-    cdef Py_ssize_t size
-    cdef bytes written
-    cdef char* at
-    cdef char* end
-    while count < 8 or (number and count < 16):
-        count += 1
-        digits[16 - count] = b"0123456789abcdef"[number & 15]
-        number >>= 4
-    size = PyBytes_GET_SIZE(prefix) + count
-    written = PyBytes_FromStringAndSize(NULL, size)
-    at = PyBytes_AS_STRING(written)
-    end = at + size
-    at = put_bytes(at, end, prefix)
-    check_full(put(at, end, digits + 16 - count, count), end)
+    check_full(put(at, end, PyBytes_AS_STRING(body) + start, size), end)
     return written
 
 

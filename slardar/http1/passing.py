@@ -9,7 +9,7 @@ from slardar.http1.scan import find_value
 __all__ = ["PassingLines"]
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True, acyclic=True)
 class PassingLines:
     """The base of requests and replies: the lines that pass from one side to the other.
 

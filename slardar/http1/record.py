@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import i64
+
 from slardar.http1.request import Request
 from slardar.http1.scan import find_value
 from slardar.http1.tracing import TraceContext
@@ -76,7 +78,7 @@ class AttemptRecord:
         self.first_byte: float = 0.0
         self.ended: float = 0.0
         #: The status of the server's reply; 0 if none came.
-        self.status: int = 0
+        self.status: i64 = 0
         #: The kind of failure (see :mod:`slardar.http1.retry`), :data:`STALE`,
         #: :data:`DEADLINE`, :data:`HEDGED` or :data:`TLS`; empty if the attempt did not fail.
         self.failure: str = ""
@@ -160,24 +162,24 @@ class RequestRecord:
         self.started: float = started
         self.ended: float = 0.0
         #: Bytes of the request's head and of its body's content that have arrived.
-        self.bytes_in: int = 0 if request is None else len(request.head)
+        self.bytes_in: i64 = 0 if request is None else len(request.head)
         #: Bytes of the replies, interim ones included, that were handed to the channel;
         #: within ``slardar.web``, where twisted.web writes the heads, of the body alone.
-        self.bytes_out: int = 0
+        self.bytes_out: i64 = 0
         #: What of them was counted before the end.
-        self.counted_in: int = 0
-        self.counted_out: int = 0
+        self.counted_in: i64 = 0
+        self.counted_out: i64 = 0
         #: The upstream of the request; empty if it reached none.
         self.upstream: str = ""
         #: How many attempts there were, and those after the first.
-        self.tries: int = 0
+        self.tries: i64 = 0
         self._more: list[AttemptRecord] | None = None
         #: Seconds for which it waited until a server had room.
         self.queued: float = 0.0
         #: Another attempt was allowed but for the upstream's retry budget.
         self.budget_exhausted: bool = False
         #: The status that the client got; 0 if it got none, 444 if a hook wanted none.
-        self.status: int = 0
+        self.status: i64 = 0
         #: :data:`BY_SERVER`, :data:`BY_HOOK`, :data:`BY_SLARDAR`, or empty for nobody.
         self.answered_by: str = ""
         #: The reason of slardar's own answer, or of a broken reply; empty without a failure.

@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 import httptools
+from mypy_extensions import mypyc_attr
 
 from slardar.http1.headers import REPLY_SPECIAL, drop_named, named_to_drop, starts, tokens
 from slardar.http1.heads import (
@@ -30,7 +31,7 @@ from slardar.http1.heads import (
     judge,
 )
 from slardar.http1.passing import PassingLines
-from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_reply
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, ScannedReply, scan_reply
 
 __all__ = ["Reply", "ReplyCheck", "parse_reply", "read_reply"]
 
@@ -38,6 +39,7 @@ __all__ = ["Reply", "ReplyCheck", "parse_reply", "read_reply"]
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Reply(PassingLines):
     """The head of a reply.
 
@@ -53,17 +55,20 @@ class Reply(PassingLines):
         "head",
         "keep_alive",
         "length",
+        "size",
         "status",
         "upgrade",
     )
 
     def __init__(
-        self, status: int, lines: list[bytes] | None, head: bytes = b"", block: bytes = b""
+        self, status: int, lines: list[bytes] | None, block: bytes = b"", size: int = 0
     ) -> None:
         PassingLines.__init__(self, lines, block)
         self.status = status
-        #: The head as the server sent it, up to and with its empty line.
-        self.head = head
+        #: How many bytes the head has as the server sent it, up to and with its empty line.
+        self.size = size
+        #: These bytes; empty where :func:`read_reply` has read them, until hooks are to see them.
+        self.head = b""
         self.length = UNTIL_CLOSE
         self.declared = -1
         self.keep_alive = False
@@ -99,13 +104,16 @@ def read_reply(
     returns the same reply for the same head.  ``None`` says nothing of the head, not even that
     it is whole.
     """
-    scanned = _scan(data)
-    if scanned is None:
+    # An Any, so that mypyc checks the items once and not twice.
+    found: Any = _scan(data)
+    if found is None:
         return None
-    size, status, count, flags, block, length, told = scanned
+    scanned: ScannedReply = found
+    behind, status, count, flags, block, length, told = scanned
+    size = len(data) - behind
     if size > max_head or count > max_headers:
         return None
-    reply = Reply(status, None, data if size == len(data) else data[:size], block)
+    reply = Reply(status, None, block, size)
     if length >= 0:
         reply.declared = length
     keep_alive = flags & (MINOR | KEEPS) != 0
@@ -205,7 +213,8 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
             length = CHUNKED
         elif meaning == UPGRADE:
             upgrade = joined(upgrade, value)
-    reply = Reply(known.status, None, head, b"\r\n".join(kept))
+    reply = Reply(known.status, None, b"\r\n".join(kept), len(head))
+    reply.head = head
     reply.declared = declared
     reply.upgrade = upgrade
     if named is not None:

@@ -39,7 +39,7 @@ from slardar.http1.heads import (
     judge,
 )
 from slardar.http1.passing import PassingLines
-from slardar.http1.scan import CLOSES, KEEPS, MINOR, scan_request
+from slardar.http1.scan import CLOSES, KEEPS, MINOR, ScannedRequest, scan_request
 from slardar.http1.tls import TlsFacts
 from slardar.model.names import usual_ipv6
 from slardar.model.networks import Networks
@@ -133,7 +133,6 @@ class Request(PassingLines):
         "address",
         "authority",
         "cluster_key",
-        "connection",
         "expects",
         "explain",
         "forwarded_for",
@@ -179,8 +178,6 @@ class Request(PassingLines):
         #: Bytes of body that follow, or :data:`CHUNKED`.
         self.length = 0
         self.keep_alive = True
-        #: What ``Connection`` names, or ``None`` without such a header.
-        self.connection: list[bytes] | None = None
         #: Whether the client waits for a 100 before it sends the body.
         self.expects = False
         #: The protocol to upgrade to, when the client asked for a tunnel.
@@ -256,13 +253,14 @@ def read_request(
     returns the same request for the same head.  ``None`` says nothing of the head, not even
     that it is whole.
     """
-    scanned = _scan(data)
-    if scanned is None:
+    # An Any, so that mypyc checks the items once and not twice.
+    found: Any = _scan(data)
+    if found is None:
         return None
-    size, raw_method, target, count, flags, authority, block, length, told = scanned
-    if size > max_head or count > max_headers or len(target) > max_url:
+    scanned: ScannedRequest = found
+    head, raw_method, target, count, flags, authority, request_id, block, length, told = scanned
+    if len(head) > max_head or count > max_headers or len(target) > max_url:
         return None
-    head = data if size == len(data) else data[:size]
     request = Request(raw_method, target, None, head, block)
     if not flags & MINOR:
         request.minor = 0
@@ -271,19 +269,24 @@ def read_request(
         request.keep_alive = True
     if flags & CLOSES:
         request.keep_alive = False
-        request.connection = [b"close"]
     request.length = length
+    request.request_id = request_id
     try:
-        if authority:
+        if len(authority) > 0:
             request.authority = authority
             request.host = normal_host(authority)
         if told is not None:
+            # A "close" alone is a flag, so that nothing more is named then.
+            named: list[bytes] | None = None
             for meaning, value in told:
-                _take(request, meaning, value)
-            if request.connection is None:
+                if meaning == CONNECTION:
+                    named = tokens(value) if named is None else named + tokens(value)
+                else:
+                    _take(request, meaning, value)
+            if named is None:
                 request.upgrade = None
             else:
-                _settle(request, target)
+                _settle(request, target, named)
     except BadMessage:
         # Which of several faults is told depends on their order.
         return None
@@ -321,6 +324,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
         raise BadMessage(431, "the request has too many headers")
     if len(target) > max_url:
         raise BadMessage(414, "the request target is too long")
+    named: list[bytes] | None = None
     begin = 1
     if lines[1][:6] == b"Host: ":
         # Nearly every client sends it as the first of its headers.
@@ -337,10 +341,12 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
             meaning, value = field(line, OF_REQUEST)
             if meaning == PASSES:
                 kept.append(line)
+            elif meaning == CONNECTION:
+                named = tokens(value) if named is None else named + tokens(value)
             elif meaning != DROPPED:
                 _take(request, meaning, value)
     if (
-        request.connection is None
+        named is None
         and request.authority
         and target[0] == 47  # "/"
         and 35 not in target  # "#" as a number: Python looks for bytes more slowly
@@ -348,7 +354,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
     ):
         request.upgrade = None
     else:
-        _settle(request, target)
+        _settle(request, target, named)
     return request
 
 
@@ -359,8 +365,6 @@ def _take(request: Request, meaning: int, value: bytes) -> None:
             raise BadMessage(400, "the request has more than one Host")
         request.authority = value
         request.host = normal_host(value)
-    elif meaning == CONNECTION:
-        request.connection = (request.connection or []) + tokens(value)
     elif meaning == CONTENT_LENGTH:
         if len(value) > LENGTH_DIGITS:
             raise BadMessage(400, "the Content-Length has too many digits")
@@ -421,31 +425,33 @@ def _refused_coding(value: bytes) -> BadMessage:
     return BadMessage(501, "the transfer coding is not known")
 
 
-def _settle(request: Request, target: bytes) -> None:
-    """Settle what depends on the whole head: target, host, connection, upgrade."""
+def _settle(request: Request, target: bytes, named: list[bytes] | None) -> None:
+    """Settle what depends on the whole head: target, host, connection, upgrade.
+
+    ``named`` is what ``Connection`` names, ``None`` without such a header.
+    """
     if request.raw_method == b"CONNECT":
         raise BadMessage(501, "CONNECT is not served here")
     if target[:1] != b"/" or 35 in target:
-        request.raw_uri, named = _origin_form(request.raw_method, target)
-        if named is not None:
-            host = normal_host(named)
+        request.raw_uri, authority = _origin_form(request.raw_method, target)
+        if authority is not None:
+            host = normal_host(authority)
             if request.authority and host != request.host:
                 raise BadMessage(400, "the Host and the request target disagree")
-            request.authority, request.host = named, host
+            request.authority, request.host = authority, host
     if not request.authority and request.minor:
         raise BadMessage(400, "the request has no Host")
-    connection = request.connection
-    if connection is None:
+    if named is None:
         request.upgrade = None
         return
-    if b"close" in connection:
+    if b"close" in named:
         request.keep_alive = False
-    elif b"keep-alive" in connection:
+    elif b"keep-alive" in named:
         request.keep_alive = True
-    if request.upgrade is not None and not (b"upgrade" in connection and _may_tunnel(request)):
+    if request.upgrade is not None and not (b"upgrade" in named and _may_tunnel(request)):
         request.upgrade = None
-    if named_to_drop(connection):
-        drop_named(request.lines, connection)
+    if named_to_drop(named):
+        drop_named(request.lines, named)
 
 
 def _refusal(head: bytes, error: httptools.HttpParserError) -> BadMessage:

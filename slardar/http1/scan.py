@@ -32,7 +32,6 @@ __all__ = [
     "put_lines",
     "scan_reply",
     "scan_request",
-    "write_id",
     "write_reply",
     "write_request",
 ]
@@ -45,11 +44,11 @@ CLOSES: Final = 4
 #: Headers that are left to the caller: what each means (:mod:`slardar.http1.heads`), and its
 #: value.  ``None`` if there are none.
 LeftHeaders = list[tuple[int, bytes]] | None
-#: Bytes of the head, method, target, number of header lines, flags, Host, the block of lines
+#: The head, method, target, number of header lines, flags, Host, X-Request-Id, the block of lines
 #: that pass, the length of the body as :attr:`slardar.http1.request.Request.length` has it, and
 #: the headers that are left.
-ScannedRequest = tuple[int, bytes, bytes, int, int, bytes, bytes, int, LeftHeaders]
-#: Bytes of the head, status, number of header lines, flags, the block of lines that pass, the
+ScannedRequest = tuple[bytes, bytes, bytes, int, int, bytes, bytes | None, bytes, int, LeftHeaders]
+#: Bytes behind the head, status, number of header lines, flags, the block of lines that pass, the
 #: length of the body as its headers have it, and the headers that are left.
 ScannedReply = tuple[int, int, int, int, bytes, int, LeftHeaders]
 
@@ -145,12 +144,13 @@ def _write_request(
     )
 
 
-def _write_reply(block: bytes, length: int, more: bytes, body: bytes) -> bytes:
-    """The head that a client gets, and ``body`` behind it.
+def _write_reply(block: bytes, length: int, more: bytes, body: bytes, size: int) -> bytes:
+    """The head that a client gets, and behind it the last ``size`` bytes of ``body``.
 
     ``length`` is that of a Content-Length, ``CHUNKED``, or another negative number for neither.
     ``more`` is further lines, each with a CRLF before it.
     """
+    body = body[len(body) - size :]
     if length >= 0:
         return b"%b\r\nContent-Length: %d%b\r\n\r\n%b" % (block, length, more, body)
     if length == CHUNKED:
@@ -162,16 +162,10 @@ scan_request = _scan_request
 scan_reply = _scan_reply
 
 
-def _write_id(prefix: bytes, number: int) -> bytes:
-    """``prefix`` and the number, in at least 8 hexadecimal digits."""
-    return prefix + b"%08x" % number
-
-
 count_lines = _count_lines
 find_value = _find_value
 find_values = _find_values
 put_lines = _put_lines
-write_id = _write_id
 write_request = _write_request
 write_reply = _write_reply
 
@@ -184,7 +178,6 @@ if not TYPE_CHECKING:
             put_lines,
             scan_reply,
             scan_request,
-            write_id,
             write_reply,
             write_request,
         )

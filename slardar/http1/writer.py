@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from slardar.http1.heads import GET
 from slardar.http1.record import DecisionNote
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.scan import write_id, write_request
+from slardar.http1.scan import write_request
 
 __all__ = ["RequestIds", "decision_lines", "interim_head", "request_head"]
 
 #: Looked up once: mypyc looks up names of modules that it does not compile at each use.
-_write_id: Final = write_id
 _write_request: Final = write_request
+_LAST_DIGITS: Final[tuple[bytes, ...]] = tuple(b"%02x" % number for number in range(256))
 
 
 class RequestIds:
@@ -27,14 +28,21 @@ class RequestIds:
     The values are unique across processes and restarts, but not secret.
     """
 
+    __slots__ = ("_beginning", "_made", "_prefix")
+
     def __init__(self, prefix: bytes | None = None) -> None:
-        self._prefix = prefix if prefix is not None else os.urandom(8).hex().encode("ascii")
-        self._made = 0
+        self._prefix: bytes = prefix if prefix is not None else os.urandom(8).hex().encode("ascii")
+        self._made: int = 0
+        #: What 256 values begin with: all of them but for the last two digits.
+        self._beginning: bytes = self._prefix + b"000000"
 
     def fresh(self) -> bytes:
         """The next value."""
-        self._made += 1
-        return _write_id(self._prefix, self._made)
+        made = self._made = self._made + 1
+        last = made & 255
+        if last == 0:
+            self._beginning = self._prefix + b"%06x" % (made >> 8)
+        return self._beginning + _LAST_DIGITS[last]
 
 
 def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
@@ -42,7 +50,9 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
 
     ``fallback`` is the Host for a client of HTTP/1.0 that sent none.
     """
-    authority = request.authority or fallback.encode("ascii")
+    authority = request.authority
+    if len(authority) == 0:
+        authority = fallback.encode("ascii")
     if request.request_id is None:
         request.request_id = new_id.fresh()
     # Not the client's: whoever reads the list has to know which proxy vouches for that.
@@ -54,7 +64,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
         host = request.forwarded_host or host
     more = b""
     length = request.length
-    if length or request.raw_method in _WITH_CONTENT:
+    if length or (request.raw_method is not GET and request.raw_method in _WITH_CONTENT):
         # RFC 9110 8.6: a method that defines content has a length even without content.
         more = b"\r\nTransfer-Encoding: chunked" if length < 0 else _LENGTH % length
     if request.expects:

@@ -60,11 +60,6 @@ class ListenerSpec(Struct, frozen=True):
     #: The file of their CAs; empty: that of ``tls.client``.
     ca: str = ""
 
-    @property
-    def scheme(self) -> bytes:
-        """The scheme of its URLs, for a listener with the protocol HTTP."""
-        return b"https" if self.tls else b"http"
-
 
 #: Stands for the listener of connections that no listener has accepted.
 UNNAMED: Final = ListenerSpec("", "")

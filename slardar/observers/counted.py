@@ -93,8 +93,7 @@ def counted_in(counting: Counting, size: int) -> Iterator[Counted]:
 
     What is counted between two parts is told the next time.
     """
-    upstreams = counting.upstreams
-    counting.upstreams = {}
+    upstreams = counting.take_upstreams()
     added = _counts(counting.added)
     if counting.refused or counting.added_seconds or any(added):
         refused, counting.refused = counting.refused, {}

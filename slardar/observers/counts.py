@@ -6,6 +6,8 @@ from collections.abc import Collection
 from math import inf
 from typing import Final
 
+from mypy_extensions import i64
+
 from slardar.http1.interfaces import Downstream, Observer, TunnelBase
 from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, HEDGED, STALE, AttemptRecord, RequestRecord
@@ -44,7 +46,7 @@ class Bucket:
 
     def __init__(self, bound: float) -> None:
         self.bound: float = bound
-        self.count: int = 0
+        self.count: i64 = 0
 
 
 def buckets_of(bounds: list[float]) -> list[Bucket]:
@@ -62,7 +64,7 @@ class ServerCounts:
     __slots__ = ("buckets", "codes", "failures", "good")
 
     def __init__(self) -> None:
-        self.good: int = 0
+        self.good: i64 = 0
         self.codes: dict[int, int] = {}
         self.failures: dict[str, int] = {}
         self.buckets: list[Bucket] = []
@@ -88,16 +90,16 @@ class UpstreamCounts:
     )
 
     def __init__(self, bounds: list[float]) -> None:
-        self.good: int = 0
+        self.good: i64 = 0
         self.codes: dict[int, int] = {}
         self.buckets: list[Bucket] = buckets_of(bounds)
         #: The seconds of all requests in ``buckets`` together.
         self.seconds: float = 0.0
-        self.bytes_in: int = 0
-        self.bytes_out: int = 0
+        self.bytes_in: i64 = 0
+        self.bytes_out: i64 = 0
         #: Attempts that followed a failed one, and those that the retry budget forbade.
-        self.retries: int = 0
-        self.exhausted: int = 0
+        self.retries: i64 = 0
+        self.exhausted: i64 = 0
         #: By ``host:port``.
         self.servers: dict[str, ServerCounts] = {}
 
@@ -110,6 +112,8 @@ class Counting(Observer):
     """
 
     __slots__ = (
+        "_last",
+        "_last_name",
         "added",
         "added_bounds",
         "added_seconds",
@@ -124,6 +128,9 @@ class Counting(Observer):
         self.added_bounds: list[float] = list(added_bounds)
         #: What was counted since the counts were taken last: only what was used is there.
         self.upstreams: dict[str, UpstreamCounts] = {}
+        #: Of the upstream of the last request, to which the next one often goes, too.
+        self._last: UpstreamCounts | None = None
+        self._last_name: str = ""
         #: Requests that reached no upstream, by the reason.
         self.refused: dict[str, int] = {}
         self.added: list[Bucket] = buckets_of(self.added_bounds)
@@ -141,9 +148,10 @@ class Counting(Observer):
             reason = _HOOK if record.answered_by == BY_HOOK else REASONS.get(status, _OTHER)
             self.refused[reason] = self.refused.get(reason, 0) + 1
             return
-        counts = self.upstreams.get(name)
-        if counts is None:
-            counts = self._new(name)
+        counts = self._last
+        if counts is None or name is not self._last_name:
+            counts = self._last = self._of(name)
+            self._last_name = name
         counts.bytes_in += record.bytes_in - record.counted_in
         counts.bytes_out += record.bytes_out - record.counted_out
         if status == 200:
@@ -186,9 +194,17 @@ class Counting(Observer):
                 server.buckets = buckets_of(self.bounds)
             _count_time(server.buckets, seconds)
 
-    def _new(self, name: str) -> UpstreamCounts:
-        counts = self.upstreams[name] = UpstreamCounts(self.bounds)
+    def _of(self, name: str) -> UpstreamCounts:
+        counts = self.upstreams.get(name)
+        if counts is None:
+            counts = self.upstreams[name] = UpstreamCounts(self.bounds)
         return counts
+
+    def take_upstreams(self) -> dict[str, UpstreamCounts]:
+        """What was counted of upstreams, which begins anew."""
+        taken, self.upstreams = self.upstreams, {}
+        self._last = None
+        return taken
 
     def look(
         self, connections: Collection[object], tunnels: Collection[TunnelBase]
@@ -221,9 +237,7 @@ class Counting(Observer):
         name = record.upstream
         if not name:
             return
-        counts = self.upstreams.get(name)
-        if counts is None:
-            counts = self._new(name)
+        counts = self._of(name)
         counts.bytes_in += record.bytes_in - record.counted_in
         counts.bytes_out += record.bytes_out - record.counted_out
         record.counted_in, record.counted_out = record.bytes_in, record.bytes_out

@@ -36,6 +36,14 @@ class Observers(Observer):
         """Tell ``observer`` of every request that ends from now on."""
         self._observers.append(observer)
 
+    def set_told(self, observer: Observer, is_told: bool) -> None:
+        """Tell ``observer`` from now on, or tell it no more: one with nothing to do need not be
+        called for each request."""
+        if is_told and observer not in self._observers:
+            self._observers.append(observer)
+        elif not is_told and observer in self._observers:
+            self._observers.remove(observer)
+
     def request_ended(self, record: RequestRecord) -> None:
         for observer in self._observers:
             try:

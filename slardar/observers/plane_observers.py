@@ -60,8 +60,7 @@ class PlaneObservers:
         self.counting = Counting(metrics.buckets, metrics.added_buckets)
         self._all.add(self.counting)
         self._logs = AccessLogs(reactor, clock, worker, stdout, under_way)
-        self._logs.take(settings.access_log)
-        self._all.add(self._logs)
+        self.take_settings(settings)
 
     @property
     def observer(self) -> Observer:
@@ -75,6 +74,7 @@ class PlaneObservers:
     def take_settings(self, settings: Settings) -> None:
         """Use other settings from now on, as far as they can change while requests run."""
         self._logs.take(settings.access_log)
+        self._all.set_told(self._logs, bool(settings.access_log))
 
     def apply(self, upstreams: Mapping[str, Upstream], changed: Collection[str]) -> None:
         """These upstreams are served from now on; ``changed`` names those that differ."""

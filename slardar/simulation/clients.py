@@ -122,7 +122,7 @@ class Visit(Downstream):
 
     # From the exchange.
 
-    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+    def start_reply(self, reply: Reply, data: bytes, done: bool, start: int = 0) -> None:
         """See the base; a simulated reply is complete at once."""
         self._is_over = True
         self._sender.replied(self, reply)

@@ -13,6 +13,7 @@ import pytest
 
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.balancers.hashing import HostHash
+from slardar.balancers.least_conn import LeastConnections
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
@@ -691,6 +692,65 @@ def test_broken_balancer_costs_no_request(make: Make, balancer: Any) -> None:
     assert all(event["log_format"].startswith("the balancer of upstream") for event in events)
 
 
+class Foreign:
+    """A balancer that derives from nothing."""
+
+    def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
+        self.servers = servers
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Any:
+        return servers[-1]
+
+
+class Last(WeightedRoundRobin):
+    """Overrides a balancer of slardar's own."""
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Any:
+        return servers[-1]
+
+
+class Chosen(WeightedRoundRobin):
+    """Has something of its own, and the choice of a balancer of slardar's own."""
+
+    comes_from = "a user"
+
+
+@pytest.mark.parametrize(
+    ("balancer", "picked"),
+    [
+        (WeightedRoundRobin, [1, 2, 1, 2]),
+        (Chosen, [1, 2, 1, 2]),
+        (First, [1, 1, 1, 1]),
+        (Last, [2, 2, 2, 2]),
+        (Foreign, [2, 2, 2, 2]),
+    ],
+)
+def test_every_kind_of_class_picks(make: Make, balancer: Any, picked: list[int]) -> None:
+    """It makes no difference what a balancer derives from, and whether that is compiled."""
+    selection = make(balancer, servers=[server(1), server(2)])
+    assert [pick(selection) for _ in range(4)] == picked
+    assert sorted(ports(selection)) == [1, 2]
+
+
+@pytest.mark.parametrize("base", [First, Last, Foreign])
+@pytest.mark.parametrize("limit", [0, 9])
+def test_no_server_is_told_alike(clock: FakeClock, live: Live, base: Any, limit: int) -> None:
+    """What a balancer picks instead of a server is told in one way, whatever its base is."""
+    made = type("Wrong", (base,), {"pick": lambda self, servers, request: "a text"})
+    body = {"servers": [server(1, max_conns=limit), server(2)]}
+    errors: list[tuple[Any, ...]] = []
+
+    def note(*error: Any) -> None:
+        errors.append(error)
+
+    upstream = parse_upstream("up", body, "up")
+    selection = Selection(upstream, live, made, DEFAULTS, clock, None, note)
+    assert pick(selection) == 1
+    ((name, balancer, method, error),) = errors
+    assert (name, type(balancer), method) == ("up", made, "pick")
+    assert repr(error) == ("ValueError(\"picked 'a text', which is none of the servers offered\")")
+
+
 def test_deaf_balancer_costs_no_request(make: Make) -> None:
     """A balancer that raises when it is told of a request misses only this call."""
     selection = make(Deaf, servers=[server(1), server(2)])
@@ -718,6 +778,30 @@ def test_balancer_hears_of_its_own_servers(make: Make) -> None:
         ("finished", 1, Outcome(True, 0.1, 0)),
     ]
     assert lower.told == [("started", 2), ("finished", 2, Outcome(False, 0.1, 200))]
+
+
+class Talking(LeastConnections):
+    """Answers where nothing is asked."""
+
+    def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
+        super().__init__(servers, options)
+        self.outcomes: list[Any] = []
+
+    def finished(self, server: Peer, outcome: Outcome) -> Any:
+        self.outcomes.append(outcome)
+        return "a text"
+
+
+def test_answers_to_what_is_told_are_ignored(make: Make) -> None:
+    """A method that a user has added to a balancer of slardar's own may return anything."""
+    selection = make(Talking, servers=[server(1), server(2)])
+    with logged() as events:
+        assert pick(selection) == 1
+        succeed(selection, 1)
+    assert not events
+    (outcome,) = selection._levels[0].balancer.outcomes
+    assert type(outcome) is Outcome
+    assert (outcome.failed, outcome.seconds, outcome.status) == (False, 0.1, 200)
 
 
 def test_silent_balancer_is_not_called(make: Make) -> None:

@@ -50,9 +50,8 @@ def try_heads(native: ModuleType, until: float, seed: int) -> tuple[int, int]:
             made = b"\r\n" + head[dice.randint(0, len(head)) :]
             put = (block, name, made, dice.randint(0, 30), dice.randint(0, 2 * len(head)))
             assert native.put_lines(*put) == scan._put_lines(*put)
-        number = dice.randrange(1 << dice.choice((4, 32, 64)))
-        assert native.write_id(pieces[0], number) == scan._write_id(pieces[0], number)
-        written = (pieces[0], dice.choice((-2, -1, 0, dice.randrange(1 << 64))), *pieces[1:3])
+        length, size = dice.choice((-2, -1, 0, dice.randrange(1 << 64))), len(pieces[2]) // 2
+        written = (pieces[0], length, *pieces[1:3], size)
         assert native.write_reply(*written) == scan._write_reply(*written)
     return tried, read
 

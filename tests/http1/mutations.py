@@ -199,6 +199,8 @@ def check_reply(head: bytes, method: bytes = b"GET", behind: bytes = b"") -> boo
         return False
     whole = described(parse_reply(head, method))
     assert fast.client_status() == fast.status
+    assert fast.head == b""
+    fast.head = head
     assert fast.block() == b"\r\n".join(whole["lines"])
     assert described(fast) == whole
     return True

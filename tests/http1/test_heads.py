@@ -46,7 +46,6 @@ def test_plain_request() -> None:
     assert (head.authority, head.host) == (b"App:80", "app")
     assert head.lines == [b"", b"Accept: */*", b"X: y"]
     assert (head.length, head.keep_alive, head.expects, head.upgrade) == (0, True, False, None)
-    assert head.connection is None
     assert repr(head) == "<Request GET /a?b=c host=app>"
 
 

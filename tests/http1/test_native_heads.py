@@ -20,6 +20,7 @@ from slardar.http1 import client, heads, https, passing, record, reply, request,
 from slardar.http1.heads import BadMessage
 from slardar.http1.reply import Reply, read_reply
 from slardar.http1.request import Request, read_request
+from slardar.http1.retry import is_idempotent
 from slardar.testing.playbook import Playbook
 from tests.http1 import mutations, test_heads, test_writer
 from tests.http1.lines import GET, OK
@@ -38,7 +39,6 @@ TAKEN = {
     "scan_reply": (reply, "_scan"),
     "write_request": (writer, "_write_request"),
     "write_reply": (client, "_write_reply"),
-    "write_id": (writer, "_write_id"),
     "count_lines": (headers, "count_lines"),
     "find_values": (headers, "find_values"),
 }
@@ -97,6 +97,7 @@ def both_replies(head: bytes, raw_method: bytes) -> Reply:
         raise
     if fast is None:
         return slow
+    fast.head = head
     assert described(fast) == described(slow)
     again = read_reply(head, raw_method)
     assert again is not None
@@ -275,6 +276,37 @@ def test_changed_heads(seeds: list[bytes], check: Any, least: float) -> None:
     assert fast > least * count
 
 
+def test_hosts_are_kept(native: ModuleType) -> None:
+    """A Host that came before is the same object, and never another one's, long ones included."""
+    hosts = [b"%d.a-name-that-begins-alike.test" % number for number in range(300)]
+    hosts += [b"a-name-that-begins-alike-%d.test" % number for number in range(300)]
+    hosts += [b"a" * size for size in (1, 15, 16, 17, 254, 255, 256, 4000)]
+    hosts += [host.swapcase() for host in hosts]
+    for host in hosts:
+        head = joined(b"GET / HTTP/1.1", [b"Host: " + host])
+        first, second = native.scan_request(head)[5], native.scan_request(head)[5]
+        assert first == second == host
+        assert (first is second) == (len(host) <= 255)
+
+
+def test_methods_are_known_objects(native: ModuleType) -> None:
+    """So that the commonest one is found without a look at its bytes; a copy is one as well."""
+    for method in heads.METHODS:
+        assert native.scan_request(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")[1] is method
+    copy = bytes(bytearray(heads.GET))
+    assert copy is not heads.GET
+    assert is_idempotent(copy)
+    assert not is_idempotent(b"POST")
+
+
+def test_one_request_id_is_read(native: ModuleType) -> None:
+    """Several make one list, and an empty one is none: that is left to the Python form."""
+    for values, is_read in (([b"x y"], True), ([b"x", b"y"], False), ([b""], False)):
+        lines = [b"Host: a", *(b"X-Request-Id:\t" + value + b" " for value in values)]
+        found = native.scan_request(joined(b"GET / HTTP/1.1", lines))
+        assert (found is not None and found[6] == values[0]) == is_read
+
+
 def test_written_heads(native: ModuleType) -> None:
     """Both forms write the same bytes."""
     dice = random.Random(1)
@@ -283,18 +315,12 @@ def test_written_heads(native: ModuleType) -> None:
         assert native.write_request(*pieces) == scan._write_request(*pieces)
         block, more, body, *_ = pieces
         for length in (-3, -2, -1, 0, 5, dice.randrange(1 << 63), 2**63 - 1, 2**63, 2**64 - 1):
-            assert native.write_reply(block, length, more, body) == scan._write_reply(
-                block, length, more, body
-            )
-
-
-def test_ids(native: ModuleType) -> None:
-    """Both forms number alike, and with more digits where eight are too few."""
-    for number in (0, 1, 0x89ABCDEF, 2**32 - 1, 2**32, 2**64 - 1):
-        assert native.write_id(b"ab", number) == scan._write_id(b"ab", number)
-    for wrong in (-1, 2**64):
-        with pytest.raises(OverflowError):
-            native.write_id(b"ab", wrong)
+            for size in {0, len(body) // 2, len(body)}:
+                reply = (block, length, more, body, size)
+                assert native.write_reply(*reply) == scan._write_reply(*reply)
+    for wrong in (-1, 5):
+        with pytest.raises(ValueError, match="within its bytes"):
+            native.write_reply(b"", 0, b"", b"body", wrong)
 
 
 def test_values_are_found(native: ModuleType) -> None:
@@ -362,13 +388,11 @@ def test_other_types_are_refused(native: ModuleType) -> None:
             texts[place] = wrong
             with pytest.raises(TypeError):
                 native.put_lines(*texts, 9, 99)
-        with pytest.raises(TypeError):
-            native.write_id(wrong, 1)
         for place in range(9):
             with pytest.raises(TypeError):
                 native.write_request(*[b"x"] * place, wrong, *[b"x"] * (8 - place))
         for place in (0, 2, 3):
-            pieces: list[Any] = [b"x", 5, b"x", b"x"]
+            pieces: list[Any] = [b"x", 5, b"x", b"x", 0]
             pieces[place] = wrong
             with pytest.raises(TypeError):
                 native.write_reply(*pieces)

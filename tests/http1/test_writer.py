@@ -102,6 +102,16 @@ def test_request_id_is_remembered() -> None:
     assert request.request_id == b"ab00000001"
 
 
+def test_request_ids_count() -> None:
+    """In eight hexadecimal digits, and in more where eight are too few."""
+    ids = RequestIds(b"ab")
+    for number in range(1, 1000):
+        assert ids.fresh() == b"ab%08x" % number
+    ids._made = 2**32 - 2
+    ids._beginning = b"abffffff"
+    assert [ids.fresh() for _ in range(3)] == [b"abffffffff", b"ab100000000", b"ab100000001"]
+
+
 def test_request_ids() -> None:
     """No two are alike, in one process or in two."""
     first, second = RequestIds(), RequestIds()

@@ -33,11 +33,10 @@ def test_listener_behind_a_proxy_has_the_endpoint_of_its_socket() -> None:
 
 
 def test_listener_is_plain_http_unless_it_says_otherwise() -> None:
-    """The scheme follows from TLS alone."""
+    """And it finds the upstream of each request."""
     plain = spec_of("tcp:80")
     assert (plain.protocol, plain.tls, plain.proxy_protocol) == ("http", False, False)
-    assert (plain.upstream, plain.scheme, UNNAMED.scheme) == (None, b"http", b"http")
-    assert ListenerSpec("tls:443", "tcp:443", tls=True).scheme == b"https"
+    assert (plain.upstream, UNNAMED.protocol, UNNAMED.tls) == (None, "http", False)
 
 
 def test_listener_travels() -> None:

@@ -269,3 +269,19 @@ def test_unknown_upstream_makes_no_total() -> None:
     servers = (UpstreamCounted("b", {200: 1}), UpstreamCounted("a", {200: 1}))
     some.take(Counted(servers), served)
     assert list(some.upstreams) == ["a"]
+
+
+def test_upstreams_by_turns() -> None:
+    """Each request counts for its own upstream, whichever came before, also after the counts were
+    taken, and whatever object its name is."""
+    found = counting()
+    for turn in range(3):
+        for name in ("a", "a", "b", "a", "b", "b"):
+            record = RequestRecord(b"", None, 0.0)
+            record.upstream = name if turn < 2 else bytes(name, "ascii").decode()
+            record.status = 200
+            found.request_ended(record)
+        assert {one.upstream: one.codes for one in told(found).upstreams} == {
+            "a": {200: 3},
+            "b": {200: 3},
+        }

@@ -42,3 +42,26 @@ def test_every_observer_is_told_in_order(told: str) -> None:
             getattr(observers, told)(record)
     assert said == [(name, record) for record in records for name in ("one", "two", "three")]
     assert [event["log_format"] for event in events] == ["an observer of requests failed"] * 2
+
+
+def test_observer_can_be_left_out() -> None:
+    """One that is told no more costs nothing; told again, it comes once, behind the others."""
+    observers = Observers(Clock(1000.0))
+    said: list[tuple[str, RequestRecord]] = []
+    one, two = Notes("one", said, False), Notes("two", said, False)
+    observers.add(one)
+    record = RequestRecord(b"127.0.0.1", None, 1.0)
+
+    def told() -> list[str]:
+        said.clear()
+        observers.request_ended(record)
+        return [name for name, _ in said]
+
+    observers.set_told(two, False)
+    assert told() == ["one"]
+    for _ in range(2):
+        observers.set_told(two, True)
+        assert told() == ["one", "two"]
+    for _ in range(2):
+        observers.set_told(one, False)
+        assert told() == ["two"]
