@@ -28,7 +28,7 @@ from slardar.hooks.headers import MAX_LINES, MAX_SIZE, Headers, check_name
 from slardar.hooks.tls import ClientCertificate, HookTls, seen_tls
 from slardar.http1.bodies import SeenBody
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
-from slardar.http1.heads import BadMessage
+from slardar.http1.heads import GET, BadMessage
 from slardar.http1.request import normal_host, parse_request
 from slardar.http1.scan import put_lines
 from slardar.http1.tls import TlsFacts
@@ -80,8 +80,10 @@ _REWRITTEN: Final = frozenset(
 OF_REQUEST: Final = {name.decode("ascii"): name in _REWRITTEN for name in REQUEST_SPECIAL}
 _OF_REPLY: Final = dict.fromkeys([name.decode("ascii") for name in REPLY_SPECIAL], False)
 
-#: The methods of nearly all requests that are no GET, as text that need not be made for each.
-_METHODS: Final = {method.encode("ascii"): method for method in ("POST", "HEAD", "PUT", "DELETE")}
+#: The methods of nearly all requests, as text that need not be made for each request.
+_METHODS: Final = {
+    method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
+}
 
 
 class BodyTooLarge(BaseException):
@@ -308,7 +310,7 @@ class HookRequest:
     def method(self) -> str:
         """The method as the client sent it, such as ``GET``."""
         raw_method = self.raw_method
-        if raw_method == b"GET":
+        if raw_method is GET:
             return "GET"
         return _METHODS.get(raw_method) or raw_method.decode("ascii")
 

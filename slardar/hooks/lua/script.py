@@ -11,6 +11,7 @@ from slardar.hooks.lua.outcome import ADDED, Outcome, by_name
 from slardar.hooks.lua.runtime import LEARNED_BYTES, PENDING_BYTES, PENDING_LINES, Runtime
 from slardar.hooks.objects import OF_REQUEST, HookRequest, HookResponse
 from slardar.hooks.script import HookFailure, Script
+from slardar.http1.heads import GET
 
 __all__ = ["NOBODY", "Account", "Call", "LuaScript"]
 
@@ -104,7 +105,7 @@ class LuaScript(Script):
         arguments: tuple[Any, ...] = ()
         if self._sets and not has_room(request.block, PENDING_LINES, PENDING_BYTES):
             arguments = (request.method, True)
-        elif request.raw_method != b"GET":
+        elif request.raw_method is not GET and request.raw_method != GET:
             arguments = (request.method,)
         answer = self._runtime.run(self._run, arguments)
         call.request = _NO_REQUEST
