@@ -203,7 +203,7 @@ def _note_change(peer: Peer) -> None:
 def _least_loaded(servers: Sequence[Peer]) -> list[Peer]:
     """The servers with the fewest requests under way for their weight."""
     # Compiled code is quicker with a list.
-    peers = servers if isinstance(servers, list) else list(servers)
+    peers: list[Peer] = servers if isinstance(servers, list) else list(servers)
     least = peers[0]
     active, weight = least.live.active, least.weight
     equal = [least]

@@ -85,7 +85,7 @@ class WeightedRoundRobin(Balancer):
 
     def _pick_by_looking(self, servers: Sequence[Peer]) -> Peer:
         # Compiled code is quicker with a list.
-        peers = servers if isinstance(servers, list) else list(servers)
+        peers: list[Peer] = servers if isinstance(servers, list) else list(servers)
         best = peers[0]
         if len(peers) == 1:
             return best
