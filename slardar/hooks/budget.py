@@ -266,5 +266,7 @@ def _set_timer() -> None:
 @atexit.register
 def _rest() -> None:
     # Python removes its handlers before the process ends.  A tick after that would end the
-    # process by a signal.
+    # process by a signal.  Hooks that go later yet set the timer again, for those that are left.
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+    if _in_use:
+        signal.signal(signal.SIGVTALRM, signal.SIG_IGN)

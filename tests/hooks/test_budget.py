@@ -282,6 +282,32 @@ def test_process_ends_while_the_timer_ticks() -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.real
+def test_process_ends_in_order_with_hooks_in_use() -> None:
+    """Python lets go of hooks after it has removed its handlers of signals: each that goes sets
+    the timer for those that are left."""
+    program = """
+import time
+from slardar.hooks.budget import Budget
+
+class Hook:
+    def __init__(self):
+        self.budget = Budget(0.005)
+        self.budget.start()
+        self.budget.start()
+
+    def __del__(self, clock=time.process_time):
+        self.budget.stop()
+        ends = clock() + 0.05
+        while clock() < ends:
+            pass
+
+hook = Hook()
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert done.returncode == 0
+
+
 def test_call_is_cheap() -> None:
     """A call costs far less than 1 us more than a plain call; the bound is for a busy machine."""
     budget = Budget(0.05)
