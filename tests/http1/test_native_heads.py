@@ -39,11 +39,12 @@ TAKEN = {
     "scan_reply": (reply, "_scan"),
     "write_request": (writer, "_write_request"),
     "write_reply": (client, "_write_reply"),
-    "count_lines": (headers, "count_lines"),
-    "find_values": (headers, "find_values"),
+    "count_lines": (headers, "_count_lines"),
+    "find_values": (headers, "_find_values"),
+    "put_lines": (headers, "_put_lines"),
 }
 #: What several modules take.
-FINDS = (passing, record, headers, https)
+FINDS = {passing: "find_value", record: "find_value", https: "find_value", headers: "_find_value"}
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,10 @@ def natively(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, (module, own_name) in TAKEN.items():
         if getattr(module, own_name) is not getattr(native, name):
             monkeypatch.setattr(module, own_name, getattr(native, name))
-    for module in FINDS:
-        if module.find_value is not native.find_value:  # type: ignore[attr-defined]
-            monkeypatch.setattr(module, "find_value", native.find_value)
-    if headers.put_lines is not native.put_lines:
-        monkeypatch.setattr(headers, "put_lines", native.put_lines)
+    for module, own_name in FINDS.items():
+        if getattr(module, own_name) is not native.find_value:
+            monkeypatch.setattr(module, own_name, native.find_value)
+    if objects._put_lines is not native.put_lines:
         monkeypatch.setattr(objects, "_put_lines", native.put_lines)
     for tests in (test_heads, test_writer):
         monkeypatch.setattr(tests, "parse_request", both_requests)
