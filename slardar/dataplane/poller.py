@@ -341,7 +341,7 @@ class Poller:
                 and not (self.turns and self._in_turns < TURNS_SHARE * self.turn)
             ):
                 return False
-        now = self.clock.now = time.monotonic()
+        now = self.clock.now = _now()
         if self._ends == 0.0:
             self._ends = now + self.turn
         elif now >= self._ends:

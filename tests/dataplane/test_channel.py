@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from slardar.dataplane import system
 from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK, LOW_MARK, READ_SIZE, Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
@@ -332,6 +333,8 @@ def test_close_when_flushed_while_the_peer_is_speaking(connect: Connect) -> None
     has got everything that was sent, and our end."""
     channel, far, _ = connect()
 
+    if system.end_side is not system._end_side:
+        pytest.skip("the form in C asks the kernel, with nobody between")
     looks = []
 
     class Sneaking(FakeSocket):

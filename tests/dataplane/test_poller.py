@@ -436,7 +436,8 @@ def test_connections_end_when_all_is_sent(poller: Poller, connect: Connect) -> N
     pump(poller, lambda: all(channel.closed for channel, _, _ in leaving))
     told = [entry.split()[1] for entry in log]
     assert told[:9] == ["read"] * 3 + ["heard"] * 3 + ["sent"] * 3
-    assert set(told[9:]) == {"looked"}
+    # The form in C looks at the descriptor.
+    assert set(told[9:]) <= {"looked"}
     for _, far, _ in leaving:
         assert far.recv(100) == b"one two"
         assert far.recv(100) == b""

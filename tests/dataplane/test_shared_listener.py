@@ -29,7 +29,8 @@ class Process:
 
     def is_woken(self) -> bool:
         """Whether its epoll has an event."""
-        return bool(self.poller._epoll.poll(0, 1))
+        self.poller.begin_turn()
+        return bool(self.poller._look())
 
     def close(self) -> None:
         self.poller.stop()
