@@ -191,7 +191,8 @@ def compiled() -> list[Any]:
             [*options, *files],
             # Tests set a lower level, which compiles faster.  Measured in turn, small requests: -O2
             # 0.98 and 1.00 of -O3's time (9 and 15 rounds), link-time optimization 0.99 and 0.99,
-            # -O2 with a section for each function and without the unused ones 1.02 (9 rounds).
+            # -O2 with a section for each function and without the unused ones 1.02 (9 rounds),
+            # -fno-plt 0.99 (11 rounds).
             # None is outside of the noise, so none of them is here.
             opt_level=os.environ.get("SLARDAR_OPT_LEVEL", "3"),
             debug_level="0",
