@@ -124,10 +124,10 @@ def _measure(
         # Each server has had its first heartbeat, and the connections of the first are closed.
         running.program.pause(arguments.interval + 2.0)
         pids = running.program.pids()
-        count, cpu, began = _count(counting), cpu_of(pids).run, time.monotonic()
+        count, before, began = _count(counting), cpu_of(pids), time.monotonic()
         running.program.pause(arguments.seconds)
-        cpu, wall = cpu_of(pids).run - cpu, time.monotonic() - began
-        return Share(kind, cpu / wall, (_count(counting) - count) / wall)
+        used, wall = cpu_of(pids) - before, time.monotonic() - began
+        return Share(kind, used.run / wall, (_count(counting) - count) / wall)
     finally:
         running.stop()
 

@@ -9,30 +9,59 @@ should agree; the reports use the first.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["Cpu", "core_busy", "cpu_of", "process_tree", "resident"]
+__all__ = ["Cpu", "Times", "core_busy", "cpu_of", "process_tree", "resident"]
 
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
 MEBIBYTE = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Cpu:
-    """CPU seconds of a process tree since it began."""
+class Times(NamedTuple):
+    """CPU seconds of one process: by the exact clock, and by the coarse one in two parts."""
 
     run: float
     user: float
     system: float
 
+
+@dataclass(frozen=True)
+class Cpu:
+    """CPU seconds of some processes since each began."""
+
+    parts: Mapping[int, Times]
+
     def __sub__(self, earlier: Cpu) -> Cpu:
-        return Cpu(self.run - earlier.run, self.user - earlier.user, self.system - earlier.system)
+        """What they have used since; nothing for a process that has ended meanwhile."""
+        none = Times(0.0, 0.0, 0.0)
+        parts = {}
+        for pid, now in self.parts.items():
+            then = earlier.parts.get(pid, none)
+            parts[pid] = Times(now.run - then.run, now.user - then.user, now.system - then.system)
+        return Cpu(parts)
+
+    @property
+    def run(self) -> float:
+        """All of it, by the exact clock."""
+        return sum(times.run for times in self.parts.values())
+
+    @property
+    def user(self) -> float:
+        """Outside of the kernel, by the coarse clock."""
+        return sum(times.user for times in self.parts.values())
+
+    @property
+    def system(self) -> float:
+        """In the kernel, by the coarse clock."""
+        return sum(times.system for times in self.parts.values())
 
     @property
     def ticks(self) -> float:
-        """The time by the coarse clock."""
+        """All of it, by the coarse clock."""
         return self.user + self.system
 
 
@@ -62,18 +91,25 @@ def process_tree(pid: int) -> list[int]:
 
 
 def cpu_of(pids: list[int]) -> Cpu:
-    """The CPU time of these processes so far, all their threads together."""
-    nanoseconds = user = system = 0
+    """The CPU time of these processes so far, all their threads together; of those that live."""
+    parts = {}
     for pid in pids:
-        _, user_ticks, system_ticks = parse_stat((PROC / str(pid) / "stat").read_text())
-        user += user_ticks
-        system += system_ticks
-        for task in (PROC / str(pid) / "task").iterdir():
-            try:
-                nanoseconds += int((task / "schedstat").read_text().split()[0])
-            except OSError:  # the thread ended
-                continue
-    return Cpu(nanoseconds / 1e9, user / TICKS, system / TICKS)
+        try:
+            parts[pid] = _times_of(PROC / str(pid))
+        except OSError:  # it ended, as slardar's checker of hooks does after a minute
+            continue
+    return Cpu(parts)
+
+
+def _times_of(process: Path) -> Times:
+    _, user, system = parse_stat((process / "stat").read_text())
+    nanoseconds = 0
+    for task in (process / "task").iterdir():
+        try:
+            nanoseconds += int((task / "schedstat").read_text().split()[0])
+        except OSError:  # the thread ended
+            continue
+    return Times(nanoseconds / 1e9, user / TICKS, system / TICKS)
 
 
 def core_busy(core: int) -> float:

@@ -70,9 +70,9 @@ def _turn(running: Running, loads: Mapping[str, Program], turn: int, seconds: fl
         load = loads[state]
         load.thaw()
         load.pause(_SETTLE)
-        requests, cpu = requests_of(running.control), cpu_of(running.program.pids()).run
+        requests, before = requests_of(running.control), cpu_of(running.program.pids())
         load.pause(seconds)
-        cpu = cpu_of(running.program.pids()).run - cpu
+        cpu = (cpu_of(running.program.pids()) - before).run
         requests = requests_of(running.control) - requests
         load.freeze()
         costs[state] = cpu / requests * 1e6

@@ -14,6 +14,7 @@ from benchmarks.hooks.report import markdown, rows
 from benchmarks.hooks.turns import added, measure_turns
 from benchmarks.load import SERIES
 from benchmarks.processes import Cores
+from benchmarks.procfs import Cpu, Times
 from benchmarks.rounds import Plan
 from tests.benchmarks.benchmark_samples import sample
 
@@ -79,7 +80,7 @@ class Machine:
         monkeypatch.setattr(module, "activate", self.activate)
         monkeypatch.setattr(module, "set_upstream", self.set_upstream)
         monkeypatch.setattr(turns, "requests_of", lambda port: self.requests)
-        monkeypatch.setattr(turns, "cpu_of", lambda pids: SimpleNamespace(run=self.cpu))
+        monkeypatch.setattr(turns, "cpu_of", lambda pids: Cpu({1: Times(self.cpu, 0.0, 0.0)}))
 
     def load(self, running: Any, series: Any, state: str, *_: Any) -> Load:
         """Begin a load."""

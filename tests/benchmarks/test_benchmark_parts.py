@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from benchmarks.folder import CONFIGS, fill_text
 from benchmarks.processes import Cores, Program, free_port
-from benchmarks.procfs import cpu_of, parse_stat, process_tree, resident
+from benchmarks.procfs import Cpu, Times, cpu_of, parse_stat, process_tree, resident
 from benchmarks.profiling import shares
 from benchmarks.proxies import PROXIES
 from benchmarks.rounds import order
@@ -33,6 +34,21 @@ def test_this_process_has_cpu_time_and_memory() -> None:
     assert used.run >= 0
     assert used.ticks >= 0
     assert resident(pids) > 1
+
+
+@pytest.mark.real
+def test_process_that_ends_counts_no_more() -> None:
+    """Its time is not taken from the others' and a process that began meanwhile counts whole."""
+    own = os.getpid()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        before = cpu_of([own, child.pid])
+        child.communicate(b"\n")
+    used = cpu_of([own, child.pid]) - before
+    assert set(before.parts) == {own, child.pid}
+    assert set(used.parts) == {own}
+    assert used.run >= 0
+    both = Cpu({1: Times(5.0, 4.0, 1.0), 2: Times(2.0, 1.0, 0.5)}) - Cpu({1: Times(3.0, 3.0, 0.5)})
+    assert (both.run, both.user, both.system, both.ticks) == (4.0, 2.0, 1.0, 3.0)
 
 
 def test_tree_begins_with_its_root() -> None:
