@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import msgspec
@@ -147,7 +148,8 @@ class Options(usage.Options):
                 _check_files_of_twistd(self.parent)
         self._use_log_format(self["log-format"])
         try:
-            self.settings = self._settings()
+            with self._in_rundir():
+                self.settings = self._settings()
         except ConfigError as error:
             if not self["check"]:
                 raise usage.UsageError("\n".join(error.problems)) from None
@@ -161,6 +163,25 @@ class Options(usage.Options):
         if self["config"] is not None:
             # twistd may change the folder before the file is read again.
             self["config"] = os.path.abspath(self["config"])
+
+    @contextmanager
+    def _in_rundir(self) -> Iterator[None]:
+        """Read files where they are read again: twistd changes to its folder later, and ``HUP``
+        reads from there.  With ``chroot`` there is no such place yet."""
+        before = os.getcwd()
+        rundir = before
+        if self.parent is not None and not self.parent.get("chroot"):
+            rundir = os.path.abspath(self.parent.get("rundir") or ".")
+        if rundir == before:
+            yield
+            return
+        if self["config"] is not None:
+            self["config"] = os.path.abspath(self["config"])
+        os.chdir(rundir)
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
     def _use_log_format(self, name: str) -> None:
         try:
@@ -235,10 +256,9 @@ class Options(usage.Options):
         return settings
 
     def _look_at_files(self, settings: Settings, problems: Sequence[str]) -> list[str]:
-        folder: str | None = "."
-        if self.parent is not None:
-            # twistd changes to the folder, or to another root, before anything is opened.
-            folder = None if self.parent.get("chroot") else self.parent.get("rundir") or "."
+        # With another root nothing is known of the files that will be opened.
+        has_other_root = self.parent is not None and bool(self.parent.get("chroot"))
+        folder = None if has_other_root else "."
         # Nothing runs yet, no thread either.
         files = look_at_files(settings, problems, may_fork=True, folder=folder)
         self._certificates = files.certificates

@@ -368,6 +368,39 @@ def test_under_twistd_a_mistake_is_all_that_is_printed(
     ]
 
 
+@pytest.mark.parametrize("rundir", ["run", ".", ""])
+def test_names_of_files_begin_in_the_folder_of_twistd(
+    folder: Path, capsys: pytest.CaptureFixture[str], rundir: str
+) -> None:
+    """So the start and ``--check`` read the files that ``HUP`` reads; the name of the settings'
+    own file begins where the command is given."""
+    other = folder / "run"
+    other.mkdir()
+    place = folder / (rundir or ".")
+    cert, key = Authority(folder).issue("a.example")
+    cert.rename(place / "cert.pem")
+    key.rename(place / "key.pem")
+    (folder / "ca.pem").rename(place / "ca.crt")
+    (folder / "tls.yaml").write_text(
+        "tls: {certificates: [{cert: cert.pem, key: key.pem}]}\nlisten: ['tls:8443']\n"
+        "upstreams: {a: {servers: [{host: b, port: 1}], tls: {ca: ca.crt}}}\n"
+        "access_log: {to: 'file:access.log'}\n"
+    )
+    options = Options()
+    options.parent = {"rundir": rundir, "nodaemon": True}  # type: ignore[assignment]
+    with pytest.raises(SystemExit) as caught:
+        options.parseOptions(["--config", "tls.yaml", "--check", "--store", "memory:"])
+    assert capsys.readouterr().out == "ok\n"
+    assert caught.value.code == 0
+    assert Path.cwd() == folder
+    (place / "key.pem").unlink()
+    with pytest.raises(SystemExit) as caught:
+        options.parseOptions(["--config", "tls.yaml", "--check", "--store", "memory:"])
+    assert "key.pem" in capsys.readouterr().out
+    assert caught.value.code == 1
+    assert Path.cwd() == folder
+
+
 def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
     """There are keys given twice, and wrong values of settings, of an upstream and of options."""
     file = tmp_path / "slardar.yaml"
