@@ -120,6 +120,7 @@ class ClientConnection(Connection):
         "_part",
         "_replied",
         "_request",
+        "_secure",
         "_seen",
         "_silent",
         "_state",
@@ -139,6 +140,8 @@ class ClientConnection(Connection):
         self._believed: Networks | None = None
         #: What has accepted it.
         self.listener: ListenerSpec = listener
+        #: Its requests are those of https.
+        self._secure: bool = listener.tls
         self._state = _IDLE
         #: A request has come and is over.
         self._asked = False
@@ -449,6 +452,8 @@ class ClientConnection(Connection):
     def _begin(self, request: Request) -> None:
         host = self._host
         request.peer = request.address = self.peer
+        if self._secure:
+            request.scheme = b"https"
         if request.told is not None:
             self._settle(request)
         self._request = request
@@ -553,7 +558,6 @@ class ClientConnection(Connection):
 
     def _take_tls(self, request: Request, tls: TlsFacts) -> bool:
         """Tell the request of its connection's TLS; True if it is not for this connection."""
-        request.scheme = b"https"
         request.take_tls(tls)
         host = request.host
         return tls.name != host and self._host.is_misdirected(tls, host, self.listener)

@@ -10,7 +10,6 @@ import pytest
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import HooksBase
 from slardar.http1.request import Request
-from slardar.http1.tls import TlsFacts
 from slardar.model.listener import ListenerSpec
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import (
@@ -47,14 +46,13 @@ def test_connection_is_kept_for_the_next_request(play: Playbook) -> None:
     assert not play.client.closed
 
 
-def test_request_has_the_scheme_of_its_channel(play: Playbook) -> None:
+def test_request_has_the_scheme_of_its_listener(play: Playbook) -> None:
     """Every request of a connection; servers are told."""
     secure = ListenerSpec("tls:443", "tcp:443", tls=True)
     connection = play.connection = ClientConnection(play.host, b"192.0.2.7", secure)
     play.client.protocol = connection
     connection.attach(play.client)
     assert connection.listener is secure
-    play.client.tls = TlsFacts("TLSv1.3", "a.test", b"", None)
     for _ in range(2):
         play.client_sends(GET)
         assert b"\r\nX-Forwarded-Proto: https\r\n" in play.origin_gets()
