@@ -133,6 +133,8 @@ def test_files_of_upstreams_do_not_make_other_settings(folder: Path) -> None:
 def test_access_logs_are_looked_at_where_the_process_will_be(folder: Path) -> None:
     """Names begin at twistd's folder; with another root, nothing is known."""
     (folder / "there" / "no").mkdir(parents=True)
+    for file in folder.glob("a.*"):
+        (folder / "there" / file.name).write_bytes(file.read_bytes())
     write(access_log={"to": "file:no/a.log"})
     for parent, problems in (
         ({"rundir": "there"}, []),
@@ -145,7 +147,8 @@ def test_access_logs_are_looked_at_where_the_process_will_be(folder: Path) -> No
             options[key] = None
         options.parent = parent
         try:
-            options._settings()
+            with options._in_rundir():
+                options._settings()
             found = []
         except ConfigError as error:
             found = list(error.problems)
