@@ -279,7 +279,6 @@ _GENERAL: Final = {
 }
 
 
-@mypyc_attr(free_list_len=1)
 class _Hooks(Step):
     """Hooks see a request, and then it begins."""
 
