@@ -13,7 +13,14 @@ import pytest
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import TICK, Poller
-from slardar.dataplane.pool import AVOID_SECONDS, IDLE_SECONDS, Pool, is_literal, literal_address
+from slardar.dataplane.pool import (
+    AVOID_SECONDS,
+    IDLE_SECONDS,
+    SURPLUS_SECONDS,
+    Pool,
+    is_literal,
+    literal_address,
+)
 from slardar.model.server import Server
 from tests.dataplane.kit import HandReactor, Recorder, is_silent, pump
 
@@ -58,6 +65,13 @@ def opened(poller: Poller, pool: Pool, origin: Origin) -> tuple[Channel, socket.
     return channel, origin.accept()
 
 
+def sweep_after(pool: Pool, hand: HandReactor, seconds: float) -> None:
+    """Look for late channels as if those of the pool had been idle for ``seconds`` more."""
+    for channel in pool.idle:
+        channel.deadline -= seconds
+    hand.advance(TICK)
+
+
 def test_newest_idle_connection_is_used_first(poller: Poller, pool: Pool, origin: Origin) -> None:
     """LIFO: the connection that worked last is the least likely to have been closed."""
     first, _ = opened(poller, pool, origin)
@@ -83,11 +97,15 @@ def test_fresh_leaves_the_idle_ones_alone(poller: Poller, pool: Pool, origin: Or
     assert pool.idle == [idle]
 
 
-def test_no_more_idle_ones_than_the_limit(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """One too many is closed; a lower limit closes the oldest, a higher limit closes none."""
+def test_no_more_idle_ones_than_the_limit(
+    poller: Poller, hand: HandReactor, pool: Pool, origin: Origin
+) -> None:
+    """One too many is closed soon; a lower limit closes the oldest, a higher limit closes none."""
     channels = [opened(poller, pool, origin)[0] for _ in range(3)]
     for channel in channels:
         pool.release(channel)
+    assert pool.idle == channels
+    sweep_after(pool, hand, SURPLUS_SECONDS)
     assert pool.idle == channels[:2]
     assert channels[2].closed
     pool.set_limit(5)
@@ -100,6 +118,28 @@ def test_no_more_idle_ones_than_the_limit(poller: Poller, pool: Pool, origin: Or
     last, _ = opened(poller, pool, origin)
     pool.release(last)
     assert last.closed
+
+
+def test_one_above_the_limit_serves_the_next_request(
+    poller: Poller, hand: HandReactor, pool: Pool, origin: Origin
+) -> None:
+    """A load that swings finds its connections again; the one used last is closed first."""
+    channels = [opened(poller, pool, origin)[0] for _ in range(4)]
+    for channel in channels:
+        pool.release(channel)
+    assert pool.acquire(Recorder(), False, True) is channels[3]
+    sweep_after(pool, hand, SURPLUS_SECONDS)
+    assert not channels[3].closed
+    assert channels[2].closed
+    pool.release(channels[3])
+    assert pool.idle == [*channels[:2], channels[3]]
+    sweep_after(pool, hand, SURPLUS_SECONDS)
+    assert pool.idle == channels[:2]
+    # What takes a place within the limit has the whole time.
+    taken = pool.acquire(Recorder(), False, True)
+    assert taken is channels[1]
+    pool.release(taken)
+    assert taken.deadline == poller.clock.now + IDLE_SECONDS
 
 
 def test_idle_time_is_bounded(
