@@ -100,6 +100,8 @@ class Poller:
         #: reactor has one thing to look at.
         self._servers = Epoll()
         self._epoll.register(self._servers.fileno(), EPOLLIN)
+        #: Of ``_epoll`` as many events were taken last time as were asked for.
+        self._crowded = False
         self._take_events = take_events
         #: What is registered, by the numbers of the descriptors, and how many there are.  The
         #: kernel gives the lowest number that is free, so the list is as long as it has to be.
@@ -403,12 +405,27 @@ class Poller:
 
         So more is ended than begun while there is more to end, and few requests are under way.
         They come by turns: a connection that a reply lets go of serves the next request.
+
+        ``_epoll`` tells whether there is anything of servers.  Where more of its events wait than
+        were taken, that may be among them, so both are asked.
         """
-        most = min(self.left, AT_ONCE)
-        first = self._take_events(self._servers, self._channels, most)
-        most = max((most + 1) // 2, most - len(first))
-        # Among these may be the epoll of servers' connections, for which there is no channel.
-        others = self._take_events(self._epoll, self._channels, most)
+        most = room = min(self.left, AT_ONCE)
+        first, asks = _NONE, self._crowded
+        if asks:
+            first = self._take_events(self._servers, self._channels, most)
+            room = max((most + 1) // 2, most - len(first))
+        others = self._take_events(self._epoll, self._channels, room)
+        self._crowded = len(others) == room
+        if not asks:
+            asks = self._crowded
+            if not asks:
+                for channel, _ in others:
+                    if channel is None:
+                        asks = True
+                        break
+            if not asks:
+                return others
+            first = self._take_events(self._servers, self._channels, most)
         if not first:
             return others
         events: list[_Event] = []

@@ -18,7 +18,7 @@ from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import AT_ONCE, BATCH, TICK, TURN, Poller
 from slardar.http1.interfaces import Step
 from tests.dataplane.conftest import Connect
-from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
+from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump, step
 
 pytestmark = pytest.mark.real
 
@@ -478,6 +478,47 @@ def test_servers_leave_room_for_clients(poller: Poller, connect: Connect) -> Non
     # One event tells of the servers' epoll.
     assert sum(len(protocol.data) for _, _, protocol in clients) >= AT_ONCE // 2 - 1
     pump(poller, lambda: all(protocol.data for _, _, protocol in servers + clients))
+
+
+@pytest.mark.parametrize(
+    ("clients", "servers", "asked"),
+    [
+        (0, 0, ["all"]),
+        (1, 0, ["all"]),
+        (0, 1, ["all", "servers"]),
+        (1, 1, ["all", "servers"]),
+        (AT_ONCE, 0, ["all", "servers"]),
+        (AT_ONCE, 1, ["all", "servers"]),
+    ],
+)
+def test_servers_are_asked_where_they_may_have_sent(
+    poller: Poller, connect: Connect, clients: int, servers: int, asked: list[str]
+) -> None:
+    """A look asks the servers' epoll only if the other one tells of it, or is full."""
+    answers = [connect(unix=True, to_server=True)]
+    pump(poller, lambda: not answers[0][0].connecting)
+    requests = [connect(unix=True) for _ in range(AT_ONCE)]
+    step(poller)
+    sending = answers[:servers] + requests[:clients]
+    for _, far, _ in sending:
+        far.send(b"x")
+    names = {id(poller._epoll): "all", id(poller._servers): "servers"}
+    told: list[str] = []
+    take_events = poller._take_events
+
+    def noting(epoll: Any, *others: Any) -> Any:
+        told.append(names[id(epoll)])
+        return take_events(epoll, *others)
+
+    poller._take_events = noting
+    step(poller)
+    assert told == asked
+    assert all(protocol.data for _, _, protocol in answers[:servers])
+    # Where a look was full, the next one begins with servers.
+    told.clear()
+    step(poller)
+    assert told == (["servers", "all"] if clients == AT_ONCE else ["all"])
+    pump(poller, lambda: all(protocol.data for _, _, protocol in sending))
 
 
 class Noted(Step):
