@@ -94,6 +94,9 @@ class Demo:
             patch.chdir(self.folder)
             patch.syspath_prepend(str(self.folder))
             done = CliRunner().invoke(main, words, input="y\n", env=self._environment())
+        # Another test may have another module of the same name.
+        for file in self.folder.glob("*.py"):
+            sys.modules.pop(file.stem, None)
         assert done.exit_code == 0, done.output
         return done.stdout
 
