@@ -58,8 +58,6 @@ from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
 from slardar.stop_signals import StopSignals
-from slardar.stores.copy import StateCopy
-from slardar.stores.kept import KeptStore
 from slardar.stores.urls import hidden_url
 from slardar.system_resolver import ReactorNames
 from slardar.terminal import Terminal
@@ -757,6 +755,10 @@ def make_store(reactor: Any, settings: Settings) -> IStore:
     store = open_store(settings.store, reactor)
     if not IWatchedStore.providedBy(store):
         return store
+    # Imported here: a process without such a store does not pay for SQLite.
+    from slardar.stores.copy import StateCopy
+    from slardar.stores.kept import KeptStore
+
     copy = StateCopy(settings.store_copy, hidden_url(settings.store), reactor)
     return KeptStore(store, settings.store, copy, reactor)
 

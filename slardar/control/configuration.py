@@ -66,7 +66,7 @@ from slardar.model.server import Upstream
 from slardar.model.service import Service
 from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
-from slardar.stores.kept import Trouble
+from slardar.stores.trouble import Trouble
 from slardar.stores.urls import hidden_url
 from slardar.tls_files import warn_unverified
 

@@ -22,7 +22,7 @@ from slardar.model.server import Server, Upstream
 from slardar.model.service import Service
 from slardar.model.snapshot import Snapshot
 from slardar.resolve import NameState
-from slardar.stores.kept import Trouble
+from slardar.stores.trouble import Trouble
 
 __all__ = [
     "Times",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from slardar.events import Publish, Store
 from slardar.interfaces import IKeptStore
-from slardar.stores.kept import Trouble
+from slardar.stores.trouble import Trouble
 
 __all__ = ["StoreTrouble"]
 

@@ -29,12 +29,10 @@ from zope.interface import implementer
 
 from slardar import __version__
 from slardar.backoff import backoff
-from slardar.config import Tracing
-from slardar.model.otlp import traces_url
 from slardar.observers.spans import RequestSpan
 from slardar.quiet import QuietPool
 
-__all__ = ["Exporter", "exporter_for"]
+__all__ = ["Exporter"]
 
 #: Requests that wait at most: a second of a busy machine.
 _MOST: Final = 4096
@@ -318,16 +316,3 @@ def _text_of(failure: Failure) -> str:
     if reasons:
         return _text_of(reasons[0])
     return " ".join(failure.getErrorMessage().split())[:200] or str(failure.type)
-
-
-def exporter_for(reactor: Any, tracing: Tracing | None) -> Exporter | None:
-    """What exports spans as the settings say; ``None`` if they go nowhere."""
-    if tracing is None or tracing.otlp is None:
-        return None
-    # Imported here: the package is an optional one, and takes a quarter of a second.
-    from slardar.observers.otlp import encoded, rejected
-
-    service = tracing.service
-    return Exporter(
-        reactor, traces_url(tracing.otlp), lambda spans: encoded(spans, service), rejected
-    )

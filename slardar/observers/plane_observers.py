@@ -7,13 +7,14 @@ from typing import Any
 
 from twisted.internet import defer
 
-from slardar.config import Settings, Tracing
+from slardar.config import Settings
 from slardar.http1.interfaces import Clock, Observer
 from slardar.http1.record import RequestRecord
 from slardar.http1.tracing import Tracer
 from slardar.model.server import Upstream
 from slardar.observers.access_log import AccessLogs
 from slardar.observers.counts import Counting
+from slardar.observers.export import exporter_for
 from slardar.observers.observers import Observers
 from slardar.observers.span_batches import SpanTarget
 from slardar.observers.spans import span_of
@@ -51,7 +52,7 @@ class PlaneObservers:
         if settings.tracing is not None:
             self.tracer = Tracer(float(settings.tracing.sample))
             if settings.tracing.otlp is not None:
-                self._spans = spans or _exporter(reactor, settings.tracing)
+                self._spans = spans or exporter_for(reactor, settings.tracing)
             # Before those that read the context.
             tell = None if self._spans is None else self._tell_span
             self._all.add(Traces(self.tracer, tell))
@@ -111,10 +112,3 @@ class PlaneObservers:
         span = span_of(record, self._worker)
         if span is not None and self._spans is not None:
             self._spans.put(span)
-
-
-def _exporter(reactor: Any, tracing: Tracing) -> SpanTarget | None:
-    # Imported here: no worker exports.
-    from slardar.observers.exporter import exporter_for
-
-    return exporter_for(reactor, tracing)

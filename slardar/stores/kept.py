@@ -15,9 +15,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from msgspec import Struct, structs
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,9 +29,10 @@ from slardar.interfaces import IKeptStore, IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores.copy import StateCopy, reason_of
 from slardar.stores.loss import is_restored, lost
+from slardar.stores.trouble import Trouble
 from slardar.stores.urls import hidden_url
 
-__all__ = ["KeptStore", "Trouble"]
+__all__ = ["KeptStore"]
 
 T = TypeVar("T")
 
@@ -55,17 +56,6 @@ _SETTLE = 1.0
 _COPY = "copy"
 
 _log = Logger("slardar.store")
-
-
-class Trouble(Struct, frozen=True):
-    """What is wrong with a store."""
-
-    #: ``stale``: the store is away.  ``held``: its state has lost what is served.  ``error``: it
-    #: has not taken the last change.
-    status: Literal["stale", "held", "error"]
-    #: Since when, in epoch seconds.
-    since: float
-    reason: str
 
 
 @implementer(IKeptStore)

@@ -44,7 +44,7 @@ from slardar.model.server import Server, Upstream, server_key, servers_gone
 from slardar.model.snapshot import Snapshot
 from slardar.model.tls import Keyring, TicketKeys
 from slardar.observers.counted import Counted, Present
-from slardar.observers.exporter import exporter_for
+from slardar.observers.export import exporter_for
 from slardar.observers.exposition import Facts
 from slardar.observers.spans import Spans
 from slardar.observers.totals import Totals
