@@ -79,6 +79,7 @@ class Channel(ChannelBase, Batched):
         "_leaving",
         "_out",
         "_poller",
+        "came",
         "fd",
         "sock",
         "takes_spliced",
@@ -105,6 +106,8 @@ class Channel(ChannelBase, Batched):
         self._gathered: bytes | None = None
         #: What the kernel did not take yet.  Not ``None`` once closed: sending looks here.
         self._out: bytearray | None = None
+        #: What was read and not handled yet; see ``Batched``.
+        self.came = b""
         #: Our side ends when everything is sent.
         self._finishing = False
         #: Then the channel closes, too, unless that would lose something.
@@ -387,11 +390,17 @@ class Channel(ChannelBase, Batched):
         except OSError as error:
             self._lose(error.strerror or "connection lost")
             return
+        self._hand_on(data)
+
+    def _hand_on(self, data: bytes) -> None:
+        """Let this be handled after everything of this batch is read; no bytes are the peer's
+        end."""
         self.arriving = True
         if self.queue:
             self._poller.steps.append((self, Arrival(self, data), self.queue))
         else:
-            self._poller.arrived.append((self, data))
+            self.came = data
+            self._poller.arrived.append(self)
 
     def read_on(self) -> bytes:
         """See the base."""
@@ -409,6 +418,7 @@ class Channel(ChannelBase, Batched):
     def arrive(self, data: bytes) -> None:
         """Handle what was read; no bytes are the peer's end."""
         self.arriving = False
+        self.came = b""
         if self.closed:
             return  # by what another channel did in this batch
         if data:

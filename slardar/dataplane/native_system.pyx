@@ -391,12 +391,14 @@ cdef class Epoll:
 def take_events(Epoll epoll not None, list watched not None, int most):
     """See :mod:`slardar.dataplane.system`."""
     cdef int count, index, fd
-    cdef list found
+    cdef list found, masks
     count = epoll_wait(epoll._fd, _events, min(most, MOST_EVENTS), 0)
     if count < 0:
         PyErr_SetFromErrno(OSError)
     found = []
+    masks = []
     for index in range(count):
         fd = _events[index].data.fd
-        found.append((watched[fd] if fd < len(watched) else None, _events[index].events))
-    return found
+        found.append(watched[fd] if fd < len(watched) else None)
+        masks.append(_events[index].events)
+    return found, masks

@@ -94,9 +94,11 @@ class Batched(Pollable):
     __slots__ = ()
 
     closed: bool
+    #: What it has read, while it is on ``arrived``.
+    came: bytes
 
     def arrive(self, data: bytes) -> None:
-        """Handle what it has read and put on ``arrived``; it reads nothing before."""
+        """Handle what it has read, its ``came``; it is on ``arrived``, and reads nothing before."""
         raise NotImplementedError
 
     def flush(self) -> None:

@@ -73,9 +73,11 @@ TURNS_SHARE: Final = 0.3
 #: quarter is exact enough; ten thousand channels cost about a millisecond a look.
 TICK: Final = 0.25
 
-#: A channel of which epoll tells, and epoll's mask.
-_Event: TypeAlias = "tuple[Pollable | None, int]"
-_NONE: Final[list[_Event]] = []
+#: The channels of which epoll tells, and epoll's mask for each.  Two lists instead of one with
+#: pairs, and channels without a type: compiled, a pair would be made and taken apart for each
+#: event, and each list would look at the type of each channel.
+_Events: TypeAlias = "tuple[list[Any], list[int]]"
+_NONE: Final[_Events] = ([], [])
 #: Bound here, so that the compiled code does not look it up each time.
 _now: Final = time.monotonic
 
@@ -84,12 +86,12 @@ class Poller:
     """Carries events from private epolls to what is registered on them.
 
     A channel (:class:`slardar.dataplane.pollable.Batched`) leaves work to later parts of the
-    batch under way, or to a later turn, by putting itself on a list: on ``arrived`` with what
-    it has read, for its ``arrive``; on ``steps`` with a step and a key, for both parts of the
-    step; on ``unsent`` for its ``flush``; on ``leaving`` for its ``leave``; on ``moving`` for its
-    ``move``; on ``moved`` with the number of bytes, for its ``tell_moved``.  On ``steps`` and
-    ``unsent`` only while ``gathering``.  Work that takes long, and that others must not wait for,
-    is put on ``turns``, for its ``take_turn``.
+    batch under way, or to a later turn, by putting itself on a list: on ``arrived`` with what it
+    has read in its ``came``, for its ``arrive``; on ``steps`` with a step and a key, for both
+    parts of the step; on ``unsent`` for its ``flush``; on ``leaving`` for its ``leave``; on
+    ``moving`` for its ``move``; on ``moved`` with the number of bytes, for its ``tell_moved``.
+    On ``steps`` and ``unsent`` only while ``gathering``.  Work that takes long, and that others
+    must not wait for, is put on ``turns``, for its ``take_turn``.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -112,7 +114,7 @@ class Poller:
         self._closing: list[Pollable] = []
         self._in_batch = False
         #: The lists of work put off, see above.
-        self.arrived: list[tuple[Batched, bytes]] = []
+        self.arrived: list[Batched] = []
         self.steps: list[tuple[Batched, Step, str]] = []
         self.unsent: list[Batched] = []
         self.leaving: list[Batched] = []
@@ -123,7 +125,7 @@ class Poller:
         self._soon: deque[Step] = deque()
         #: Steps and events that turns left over.
         self._queued = StepQueues()
-        self._held: list[_Event] = []
+        self._held: _Events = _NONE
         #: Events that may still be taken in this turn.
         self.left = 0
         #: Seconds for a turn.
@@ -287,7 +289,7 @@ class Poller:
             self._abandon()
         if (
             self.arrived
-            or self._held
+            or self._held[0]
             or self.moving
             or self._queued.keys
             or self._soon
@@ -314,7 +316,7 @@ class Poller:
         channels with work in the batch have lost some of it, so they fail."""
         if self.out_of_memory is not None:
             self.out_of_memory()
-        channels = [one for one, _ in self.arrived]
+        channels = self.arrived
         channels += [one for one, _, _ in self.steps]
         channels += [one for one, _ in self.moved]
         channels += self.moving
@@ -331,11 +333,11 @@ class Poller:
     def handle_batch(self) -> bool:
         """Handle a batch of at most ``left`` events, or what is left of a batch; False if
         there was nothing to do."""
-        events = _NONE
-        if not self.arrived and not self._held:
-            events = self._look()
-            if events:
-                self.left -= len(events)
+        found, masks = _NONE
+        if not self.arrived and not self._held[0]:
+            found, masks = self._look()
+            if found:
+                self.left -= len(found)
             elif (
                 not self.moving
                 and not self._queued.keys
@@ -350,15 +352,16 @@ class Poller:
             # Some work is done in each turn all the same.
             self._over = True
         self._in_batch = self.gathering = True
-        if events:
-            self._tell(events)
+        if found:
+            self._tell(found, masks)
             self._handle_arrived()
         else:
             # First what was read before, so that one batch at most is kept in memory.
             self._handle_arrived()
-            if self._held and not self._over:
-                held, self._held = self._held, []
-                self._tell(held)
+            if self._held[0] and not self._over:
+                found, masks = self._held
+                self._held = _NONE
+                self._tell(found, masks)
                 self._handle_arrived()
         self._flush()
         if self._soon:
@@ -399,7 +402,7 @@ class Poller:
             except BaseException:
                 self._channel_failed(channel)
 
-    def _look(self) -> list[_Event]:
+    def _look(self) -> _Events:
         """Take the events of a batch: those of servers' connections, and those of others, for half
         as many of which there is room whatever servers send.
 
@@ -410,32 +413,18 @@ class Poller:
         were taken, that may be among them, so both are asked.
         """
         most = room = min(self.left, AT_ONCE)
-        first, asks = _NONE, self._crowded
+        first, first_masks = _NONE
+        asks = self._crowded
         if asks:
-            first = self._take_events(self._servers, self._channels, most)
+            first, first_masks = self._take_events(self._servers, self._channels, most)
             room = max((most + 1) // 2, most - len(first))
-        others = self._take_events(self._epoll, self._channels, room)
+        others, masks = self._take_events(self._epoll, self._channels, room)
         self._crowded = len(others) == room
-        if not asks:
-            asks = self._crowded
-            if not asks:
-                for channel, _ in others:
-                    if channel is None:
-                        asks = True
-                        break
-            if not asks:
-                return others
-            first = self._take_events(self._servers, self._channels, most)
+        if not asks and (self._crowded or _tells_of_servers(others)):
+            first, first_masks = self._take_events(self._servers, self._channels, most)
         if not first:
-            return others
-        events: list[_Event] = []
-        both = min(len(first), len(others))
-        for number in range(both):
-            events.append(first[number])
-            events.append(others[number])
-        events += first[both:]
-        events += others[both:]
-        return events
+            return others, masks
+        return _by_turns(first, others), _by_turns(first_masks, masks)
 
     def _close(self) -> None:
         """Close the sockets that were removed in this batch."""
@@ -455,20 +444,21 @@ class Poller:
     # The next two loops look at the clock in the same way.  Each repeats these lines, because
     # a method called for every event would cost as much as the look itself.
 
-    def _tell(self, events: list[_Event]) -> None:
+    def _tell(self, found: list[Any], masks: list[int]) -> None:
         """Tell channels of their events, and hold the events that there is no time for."""
-        channels = self._channels
+        channels: list[Any] = self._channels
         few = FEW
-        for index, (channel, event) in enumerate(events):
+        for index in range(len(found)):
+            channel: Pollable | None = found[index]
             # One that was told before may have closed this one.  Its number is still its own in
             # this batch; in a later one it may be another's.
             if channel is None or channels[channel.fd] is not channel:
                 continue
             try:
-                if event == EPOLLIN:
+                if masks[index] == EPOLLIN:
                     channel.readable()
                 else:
-                    channel.event(event)
+                    channel.event(masks[index])
             except BaseException:
                 self._channel_failed(channel)
             few -= 1
@@ -476,24 +466,27 @@ class Poller:
                 continue
             few = FEW
             if self._is_over():
-                self._held = events[index + 1 :]
+                self._held = found[index + 1 :], masks[index + 1 :]
                 return
 
     def _handle_arrived(self) -> None:
         """Let channels handle what they have read, as far as there is time."""
         arrived = self.arrived
-        few = FEW
-        for index, (channel, data) in enumerate(arrived):
+        few, index = FEW, 0
+        # Some put more behind these.
+        while index < len(arrived):
+            channel = arrived[index]
             try:
-                channel.arrive(data)
+                channel.arrive(channel.came)
             except BaseException:
                 self._channel_failed(channel)
+            index += 1
             few -= 1
             if few and not self.much:
                 continue
             few = FEW
             if self._is_over():
-                del arrived[: index + 1]
+                del arrived[:index]
                 return
         arrived.clear()
 
@@ -639,6 +632,21 @@ class Poller:
         except Exception:
             channel.close()
             self._bugs.note("error while closing {channel!r}", channel=channel)
+
+
+def _tells_of_servers(found: list[Any]) -> bool:
+    """Whether the servers' epoll is among these: it has no channel."""
+    return any(channel is None for channel in found)
+
+
+def _by_turns(first: list[Any], others: list[Any]) -> list[Any]:
+    """The items of both lists by turns, for as long as both have some; then the rest."""
+    both = min(len(first), len(others))
+    items: list[Any] = [None] * (2 * both)
+    items[::2], items[1::2] = first[:both], others[:both]
+    items += first[both:]
+    items += others[both:]
+    return items
 
 
 # Not as a decorator: mypyc compiles no class that has one.

@@ -22,7 +22,6 @@ from mypy_extensions import mypyc_attr
 
 from slardar.dataplane.channel import BULK_SIZE, BULK_VIEW, READ_SIZE, SMALL, Channel
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.steps import Arrival
 from slardar.dataplane.system import Socket
 from slardar.http1.interfaces import Bytes, ChannelProtocol
 
@@ -132,8 +131,7 @@ class SealedChannel(Channel):
 
     def _ended_unsaid(self) -> None:
         """The connection has ended, and TLS did not say so before."""
-        self.arriving = True
-        self._poller.arrived.append((self, b""))
+        self._hand_on(b"")
 
     def _reason(self, error: Exception) -> str:
         """The reason of one of OpenSSL's errors, for people."""
@@ -287,8 +285,7 @@ class SealedChannel(Channel):
             self._room = READ_SIZE
         if not size:
             if self._peer_ended and not self.at_end:
-                self.arriving = True
-                self._poller.arrived.append((self, b""))
+                self._hand_on(b"")
             return
         if size > SMALL and (self.eager or not self.bulk):
             # Handled at once, as the base does.
@@ -299,11 +296,7 @@ class SealedChannel(Channel):
             return
         if not data:
             data = bytes(BULK_VIEW[:size])
-        self.arriving = True
-        if self.queue:
-            self._poller.steps.append((self, Arrival(self, data), self.queue))
-        else:
-            self._poller.arrived.append((self, data))
+        self._hand_on(data)
 
     def _answer(self) -> bool:
         """Send what OpenSSL answers by itself; False if the peer reads none of it."""

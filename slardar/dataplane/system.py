@@ -101,15 +101,15 @@ _Watched = TypeVar("_Watched")
 
 def _take_events(
     epoll: select.epoll, watched: list[_Watched | None], most: int
-) -> list[tuple[_Watched | None, int]]:
+) -> tuple[list[_Watched | None], list[int]]:
     """What has happened: ``most`` events at most, and none if there are none now.
 
-    Each is told with what stands in ``watched`` at the place of its descriptor's number, or
-    ``None`` if there is no such place.
+    Of each it tells what stands in ``watched`` at the place of its descriptor's number, or
+    ``None`` if there is no such place; and, in a list of their own, epoll's mask.
     """
-    return [
-        (watched[fd] if fd < len(watched) else None, events) for fd, events in epoll.poll(0, most)
-    ]
+    told = epoll.poll(0, most)
+    found = [watched[fd] if fd < len(watched) else None for fd, _ in told]
+    return found, [events for _, events in told]
 
 
 #: ``select.epoll``, or what does the same; only :func:`take_events` asks it for events.

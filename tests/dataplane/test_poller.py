@@ -198,7 +198,8 @@ def test_want_of_memory_between_channels_ends_those_of_the_batch(
 
     def short(*arguments: Any) -> Any:
         poller._take_events = take_events
-        poller.arrived.append((bad, b"x"))
+        bad.came = b"x"
+        poller.arrived.append(bad)
         poller.unsent.append(bad)
         raise MemoryError
 

@@ -30,7 +30,8 @@ class Process:
     def is_woken(self) -> bool:
         """Whether its epoll has an event."""
         self.poller.begin_turn()
-        return bool(self.poller._look())
+        found, _ = self.poller._look()
+        return bool(found)
 
     def close(self) -> None:
         self.poller.stop()

@@ -32,6 +32,12 @@ pytestmark = pytest.mark.real
 MUCH = bytes(range(256)) * 65536
 
 
+def events_of(epoll: Any, watched: list[int | None], most: int) -> list[tuple[int | None, int]]:
+    """What has happened, as pairs."""
+    found, masks = take_events(epoll, watched, most)
+    return list(zip(found, masks, strict=True))
+
+
 @pytest.fixture
 def ends() -> Iterator[tuple[Socket, socket.socket]]:
     """A socket as channels have it, and the other end of its connection."""
@@ -368,27 +374,27 @@ def test_epoll(ends: tuple[Socket, socket.socket]) -> None:
     with closing(epoll):
         assert epoll.fileno() >= 0
         assert not os.get_inheritable(epoll.fileno())
-        assert take_events(epoll, watched, 9) == []
+        assert events_of(epoll, watched, 9) == []
         epoll.register(fd, EPOLLIN)
-        assert take_events(epoll, watched, 9) == []
+        assert events_of(epoll, watched, 9) == []
         epoll.modify(fd, EPOLLIN | EPOLLOUT)
-        assert take_events(epoll, watched, 9) == [(fd, EPOLLOUT)]
+        assert events_of(epoll, watched, 9) == [(fd, EPOLLOUT)]
         epoll.register(other, EPOLLOUT)
-        assert sorted(take_events(epoll, watched, 9)) == sorted([(fd, EPOLLOUT), (other, EPOLLOUT)])
-        assert len(take_events(epoll, watched, 1)) == 1
+        assert sorted(events_of(epoll, watched, 9)) == sorted([(fd, EPOLLOUT), (other, EPOLLOUT)])
+        assert len(events_of(epoll, watched, 1)) == 1
         far.sendall(b"x")
-        wait_for(lambda: (fd, EPOLLIN | EPOLLOUT) in take_events(epoll, watched, 9), "the byte")
+        wait_for(lambda: (fd, EPOLLIN | EPOLLOUT) in events_of(epoll, watched, 9), "the byte")
         epoll.unregister(fd)
-        assert take_events(epoll, watched, 9) == [(other, EPOLLOUT)]
+        assert events_of(epoll, watched, 9) == [(other, EPOLLOUT)]
         far.close()
-        assert take_events(epoll, watched, 9) == []
+        assert events_of(epoll, watched, 9) == []
         epoll.register(fd, EPOLLIN | EPOLLRDHUP | EPOLLET)
-        assert take_events(epoll, watched, 9) == [(fd, EPOLLIN | EPOLLRDHUP)]
-        assert take_events(epoll, watched, 9) == []
+        assert events_of(epoll, watched, 9) == [(fd, EPOLLIN | EPOLLRDHUP)]
+        assert events_of(epoll, watched, 9) == []
         epoll.modify(fd, EPOLLIN | EPOLLRDHUP)
-        assert take_events(epoll, watched[:fd], 9) == [(None, EPOLLIN | EPOLLRDHUP)]
+        assert events_of(epoll, watched[:fd], 9) == [(None, EPOLLIN | EPOLLRDHUP)]
         watched[fd] = 4711
-        assert take_events(epoll, watched, 9) == [(4711, EPOLLIN | EPOLLRDHUP)]
+        assert events_of(epoll, watched, 9) == [(4711, EPOLLIN | EPOLLRDHUP)]
 
 
 def test_epoll_tells_errors(ends: tuple[Socket, socket.socket]) -> None:
@@ -420,6 +426,6 @@ def test_many_events() -> None:
                 stack.enter_context(sock)
                 epoll.register(sock.fileno(), EPOLLOUT)
         watched: list[int | None] = list(range(1 << 10))
-        first, second = (take_events(epoll, watched, BATCH) for _ in range(2))
+        first, second = (events_of(epoll, watched, BATCH) for _ in range(2))
         assert len(first) == len(second) == BATCH
         assert len({fd for fd, _ in first + second}) == 2 * BATCH

@@ -283,7 +283,7 @@ def test_what_was_read_keeps_its_channel_busy(poller: Poller, connect: Connect) 
     assert waiting == [] or all(protocol.data == b"" for _, _, protocol in waiting)
     while not waiting:
         poller.begin_turn()
-        poller._tell(poller._take_events(poller._epoll, poller._channels, 100))
+        poller._tell(*poller._take_events(poller._epoll, poller._channels, 100))
         waiting = [pair for pair in pairs if pair[0].arriving]
     channel, far, protocol = waiting[0]
     far.send(b"two")
