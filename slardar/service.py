@@ -67,7 +67,6 @@ from slardar.upgrade.messages import KeptState, State
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
 from slardar.upgrade.program import this_program
 from slardar.upgrade.successor import UpgradeError
-from slardar.workers.parent import Workers, usable_cores
 
 __all__ = ["Options", "SlardarService", "makeService"]
 
@@ -120,8 +119,12 @@ def makeService(options: Options) -> SlardarService:
 
 def make_plane(reactor: Any, settings: Settings, publish: Publish = ignore) -> IPlane:
     """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
-    count = usable_cores() if settings.workers == "auto" else settings.workers
+    cores = len(os.sched_getaffinity(0))
+    count = cores if settings.workers == "auto" else settings.workers
     if count:
+        # Imported here: a process that serves by itself needs none of it.
+        from slardar.workers.parent import Workers
+
         return Workers(reactor, settings, count, spare=True, find_probe=find_probe, publish=publish)
     return DataPlane(
         reactor, settings, Live(), balancer_factory, find_probe=find_probe, publish=publish

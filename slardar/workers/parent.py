@@ -7,7 +7,6 @@ The processes themselves are :mod:`slardar.workers.supervisor`'s.
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections import Counter
@@ -69,14 +68,9 @@ from slardar.workers.slot import Slot
 from slardar.workers.supervisor import Supervisor, WorkerError
 from slardar.workers.tally import Tally
 
-__all__ = ["Workers", "usable_cores"]
+__all__ = ["Workers"]
 
 _log = Logger("slardar.workers")
-
-
-def usable_cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 @implementer(IPlane)
