@@ -307,8 +307,8 @@ class Channel(ChannelBase, Batched):
             self.close()
 
     def _shut_down(self) -> bool:
-        """End our side; or, if the channel is to close, tell that to close it now loses nothing of
-        what was sent, and ends our side.
+        """End our side.  True if the channel is to close, and closing it now loses nothing
+        of what was sent.
 
         The kernel resets a connection that is closed with bytes unread, or that gets some
         later.  The reset destroys what the peer's kernel has not acknowledged, and on some

@@ -333,10 +333,12 @@ def end_side(sock, bint leaves):
         got = c_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
         if got == 0 or (got < 0 and error_number != EAGAIN):
             return True
-        if got < 0 and c_ioctl(fd, TIOCOUTQ, &unacknowledged) == 0 and not unacknowledged:
-            return True
+    if leaves and c_ioctl(fd, TIOCOUTQ, &unacknowledged) < 0:
+        unacknowledged = 1
+    # Before the look for bytes: a peer that sends some after the look knows of our end.
     c_shutdown(fd, SHUT_WR)
-    return False
+    # No bytes are an error or the peer's end.
+    return leaves and not unacknowledged and c_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0
 
 
 cdef class Epoll:

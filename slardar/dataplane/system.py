@@ -60,31 +60,40 @@ def _connected_socket(sock: socket.socket) -> Socket:
 
 
 def _end_side(sock: Socket, leaves: bool) -> bool:
-    """End our side of the connection; or, if ``leaves``, tell that it is to be closed, which ends
-    our side too.
+    """End our side of the connection.
 
-    True, and nothing else is done, if ``leaves`` and nothing that was sent is lost by a close: the
-    peer has ended its side or the connection; or it has acknowledged all that was sent to it, and
-    no bytes of its are unread.  What the peer has not acknowledged in the first case, the kernel
-    still sends.
+    True if ``leaves``, and the socket can be closed now without a loss of what was sent: the
+    peer has ended its side, or has acknowledged all that was sent to it, and no bytes of the peer's
+    are unread.  In the first case it is the close that ends our side: the kernel still sends what
+    the peer has not acknowledged.
     """
-    if leaves:
-        try:
-            if not sock.recv(1, PEEK):
-                return True
-        except BlockingIOError:
-            try:
-                if ioctl(sock.fileno(), TIOCOUTQ, _ACKNOWLEDGED) == _ACKNOWLEDGED:
-                    return True
-            except OSError:
-                pass  # it has no such count
-        except OSError:
-            return True  # the connection is broken: nothing can be saved
+    if leaves and _is_at_end(sock):
+        return True
+    try:
+        settled = leaves and ioctl(sock.fileno(), TIOCOUTQ, _ACKNOWLEDGED) == _ACKNOWLEDGED
+    except OSError:
+        settled = False
+    # Before the look for bytes: a peer that sends some after the look knows of our end.
     try:
         sock.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # the peer has ended or reset the connection, which an event will tell
-    return False
+    if not settled:
+        return False
+    try:
+        return not sock.recv(1, PEEK)
+    except OSError:
+        return True  # nothing is there, or the connection is broken: nothing can be saved
+
+
+def _is_at_end(sock: Socket) -> bool:
+    """Whether the peer has ended its side, or the connection, and nothing is left to read."""
+    try:
+        return not sock.recv(1, PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 _Watched = TypeVar("_Watched")
