@@ -303,3 +303,15 @@ def test_plugin_module_loads_nothing_of_slardar() -> None:
     )
     text = run(sys.executable, "-c", program, CHECKOUT / PLUGIN, cwd=CHECKOUT.parent)
     assert text.strip() == "[]"
+
+
+def test_start_loads_only_what_it_needs() -> None:
+    """Clients of stores and catalogues, SQLite, and what workers need take memory.  A process that
+    uses none of them is without them."""
+    unwanted = ("treq", "consul", "requests", "kazoo", "sqlite3", "twisted.web.client")
+    unwanted += ("slardar.workers.parent", "slardar.observers.exporter")
+    program = (
+        "import sys, slardar.service; print([name for name in sys.argv[1:] if name in sys.modules])"
+    )
+    text = run(sys.executable, "-c", program, *unwanted, cwd=CHECKOUT)
+    assert text.strip() == "[]"

@@ -8,8 +8,8 @@ A batch of events has these parts:
 4. everything small is sent;
 5. the bodies of large replies are moved, and what follows from that is handled and sent;
 6. handshakes of TLS go on, within their share of the turn;
-7. connections end whose clients wanted an end after the reply: most clients have the reply by now
-   and have ended their side, which leaves little to do for ours (see ``system.end_side``).
+7. connections end whose clients wanted an end after the reply: a client that has taken the reply by
+   now has ended its side, which leaves little to do for ours (see ``system.end_side``).
 
 A reply of a server does not wait behind the requests of a thousand clients: what was begun is
 ended before more is begun, and fewer connections to servers are in use at a time (measured with
@@ -403,24 +403,25 @@ class Poller:
                 self._channel_failed(channel)
 
     def _look(self) -> _Events:
-        """Take the events of a batch: those of servers' connections, and those of others, for half
-        as many of which there is room whatever servers send.
+        """Take the events of a batch.
 
-        So more is ended than begun while there is more to end, and few requests are under way.
-        They come by turns: a connection that a reply lets go of serves the next request.
+        Servers' connections may fill the batch.  Others get the room that is left, and half a
+        batch more where less is left.  So more is ended than begun while there is more to end, and
+        few requests are under way.  Both come by turns: a connection that a reply lets go of
+        serves the next request.
 
-        ``_epoll`` tells whether there is anything of servers.  Where more of its events wait than
-        were taken, that may be among them, so both are asked.
+        ``_epoll`` tells whether servers have sent anything.  If it has more events than were taken,
+        this one may be among the rest, so the servers' epoll is asked in any case.
         """
         most = room = min(self.left, AT_ONCE)
         first, first_masks = _NONE
-        asks = self._crowded
-        if asks:
+        asked = self._crowded
+        if asked:
             first, first_masks = self._take_events(self._servers, self._channels, most)
             room = max((most + 1) // 2, most - len(first))
         others, masks = self._take_events(self._epoll, self._channels, room)
         self._crowded = len(others) == room
-        if not asks and (self._crowded or _tells_of_servers(others)):
+        if not asked and (self._crowded or _tells_of_servers(others)):
             first, first_masks = self._take_events(self._servers, self._channels, most)
         if not first:
             return others, masks
@@ -635,7 +636,7 @@ class Poller:
 
 
 def _tells_of_servers(found: list[Any]) -> bool:
-    """Whether the servers' epoll is among these: it has no channel."""
+    """Whether the servers' epoll may be among these: it has no channel."""
     return any(channel is None for channel in found)
 
 

@@ -213,7 +213,8 @@ class Pool(PoolBase):
                 return
             if channel.introduced or self._is_by_name():
                 # The oldest one's client may be gone, or nobody asks for its name any more; any
-                # other channel here may not be for the next request of this one's client.
+                # other channel here may not be for the next request of this one's client.  At
+                # once: there may be any number of clients and names.
                 self.idle.pop(0).close()
             else:
                 seconds = SURPLUS_SECONDS

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-
-import pytest
 
 from slardar.catalogues.base import Catalogue, LateCatalogue, Report
 from slardar.model.service import Origin
@@ -48,14 +44,3 @@ def test_catalogue_is_made_once_and_when_it_is_needed() -> None:
     late.stop()
     (one,) = made
     assert one.calls == ["follow web", "follow api", "unfollow web", "stop"]
-
-
-@pytest.mark.real
-def test_clients_of_catalogues_are_not_imported_before() -> None:
-    """A process that follows no service starts without them."""
-    code = (
-        "import sys, slardar.service;"
-        "print([one for one in ('treq', 'consul', 'requests', 'kazoo') if one in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout == "[]\n"

@@ -65,6 +65,14 @@ def opened(poller: Poller, pool: Pool, origin: Origin) -> tuple[Channel, socket.
     return channel, origin.accept()
 
 
+def idle_ones(poller: Poller, pool: Pool, origin: Origin, count: int) -> list[Channel]:
+    """Connections that were in use together, and are given back in their order."""
+    channels = [opened(poller, pool, origin)[0] for _ in range(count)]
+    for channel in channels:
+        pool.release(channel)
+    return channels
+
+
 def sweep_after(pool: Pool, hand: HandReactor, seconds: float) -> None:
     """Look for late channels as if those of the pool had been idle for ``seconds`` more."""
     for channel in pool.idle:
@@ -101,9 +109,7 @@ def test_no_more_idle_ones_than_the_limit(
     poller: Poller, hand: HandReactor, pool: Pool, origin: Origin
 ) -> None:
     """One too many is closed soon; a lower limit closes the oldest, a higher limit closes none."""
-    channels = [opened(poller, pool, origin)[0] for _ in range(3)]
-    for channel in channels:
-        pool.release(channel)
+    channels = idle_ones(poller, pool, origin, 3)
     assert pool.idle == channels
     sweep_after(pool, hand, SURPLUS_SECONDS)
     assert pool.idle == channels[:2]
@@ -124,9 +130,7 @@ def test_one_above_the_limit_serves_the_next_request(
     poller: Poller, hand: HandReactor, pool: Pool, origin: Origin
 ) -> None:
     """A load that swings finds its connections again; the one used last is closed first."""
-    channels = [opened(poller, pool, origin)[0] for _ in range(4)]
-    for channel in channels:
-        pool.release(channel)
+    channels = idle_ones(poller, pool, origin, 4)
     assert pool.acquire(Recorder(), False, True) is channels[3]
     sweep_after(pool, hand, SURPLUS_SECONDS)
     assert not channels[3].closed
