@@ -48,10 +48,13 @@ HOOK_NAME: Final = "slardar hook"
 #: Packages whose Python code may be interrupted: the code is bounded, or keeps no state.
 _INTERRUPTIBLE: Final = frozenset(
     (
+        "abc",
         "base64",
         "codecs",
+        "collections",
         "encodings",
         "functools",
+        "hashlib",
         "hmac",
         "ipaddress",
         "json",
@@ -62,12 +65,19 @@ _INTERRUPTIBLE: Final = frozenset(
     )
 )
 
+#: The same of slardar's own modules, by how their names begin.
 _OURS: Final = (
     "slardar.hooks.budget",
     "slardar.hooks.errno",
+    "slardar.hooks.expressions",
     "slardar.hooks.headers",
     "slardar.hooks.objects",
     "slardar.hooks.python.",
+    "slardar.hooks.settings",
+    "slardar.http1.passing",
+    "slardar.http1.request",
+    "slardar.http1.scan",
+    "slardar.model.names",
 )
 
 _Result = TypeVar("_Result")
