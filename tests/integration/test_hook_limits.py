@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import resource
 import socket
 import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +134,14 @@ TREE = 700
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
+    """A process and all its descendants.  Processes and threads may end meanwhile."""
     found = [pid]
     for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
-                found += map(int, task.read_text().split())
-            except OSError:
-                pass
+        with suppress(OSError):
+            for task in os.listdir(f"/proc/{one}/task"):
+                with suppress(OSError):
+                    text = Path(f"/proc/{one}/task/{task}/children").read_text()
+                    found += map(int, text.split())
     return found
 
 

@@ -64,9 +64,11 @@ def test_page_shows_what_is_said(start: Start, tmp_path: Path) -> None:
     def is_told() -> bool:
         status = site.status()
         beaten = status["cls:www.example.com"][0][0]["status"] == "ok"
-        return beaten and status["statistics"]["requests"] == 4
+        # A worker's version is unknown until its first report.
+        told = all(about["version"] for about in status["workers"].values())
+        return beaten and told and status["statistics"]["requests"] == 4
 
-    until(is_told, "the workers have told of the requests, and a heartbeat has come")
+    until(is_told, "all workers have reported, also of the requests, and a heartbeat has come")
     found = curl(f"http://127.0.0.1:{site.control}/status")[1]
     wanted, said = (
         re.sub('"fingerprint":"[^"]*"', "", re.sub(r"\s+", "", text))
