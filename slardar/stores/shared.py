@@ -343,7 +343,7 @@ class SharedStore:
             raise conflict(self._look().revision, expected)
         self._base, self._ours = base, base.content
         try:
-            await self._finish()
+            await self._finish(base.meta.commits)
             self._check_race(values)
             await self._write_changes(rows, values, version)
         except LostRaceError:
@@ -361,6 +361,8 @@ class SharedStore:
     def _check_race(self, values: Iterable[str]) -> None:
         """Raises LostRaceError if one of the keys, or ``Meta``, differs from the caller's state."""
         newest = self._look()
+        if newest.meta.commits != self._base.meta.commits:
+            raise LostRaceError(f"{self._prefix}{META}: somebody else has committed")
         for key in (META, *values):
             known = self._ours.entries.get(key)
             if newest.index(key) != (0 if known is None else known.index):
@@ -415,7 +417,7 @@ class SharedStore:
         await self._write_known([_meta_write(meta, view.index(META)), *small, *removed], name)
         if meta.pending:
             try:
-                await self._finish()
+                await self._finish(commits)
             except (StoreError, LostRaceError) as error:
                 # The commit is made.  The next one writes what is left.
                 _log.warn(
@@ -440,14 +442,21 @@ class SharedStore:
         room = self._tree.max_bytes - _ROOM
         return len(writes) < self._tree.max_writes and _size(writes) <= room
 
-    async def _finish(self) -> None:
+    async def _finish(self, commits: tuple[str, ...]) -> None:
         """Write the keys of a large commit that are still to be written.
 
-        Raises LostRaceError if others write them again and again.
+        ``commits`` are :attr:`Meta.commits` of the state that the caller knows.  Others may write
+        the same keys at the same time, and then make a commit of their own.  For their commit
+        nothing is written here: each write replaces ``Meta``, and the ``Meta`` of a commit that
+        the caller does not know would pass for the caller's own.
+
+        Raises LostRaceError if others write the keys again and again.
         """
         for _ in range(_ATTEMPTS):
             view = self._look()
             meta, journal = view.meta, view.journal
+            if meta.commits != commits:
+                return
             try:
                 while meta.pending:
                     done, batch = self._batch(journal, meta.done)

@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs
 from slardar.errors import ConflictError, StoreError
 from slardar.model.change import Change, StoredState, Value
 from slardar.stores.layout import HISTORY, LARGE, MAX_VERSION, META, OWN, unpack
-from slardar.stores.record import HISTORY_BYTES
+from slardar.stores.record import HISTORY_BYTES, record_key
 from slardar.stores.shared import SharedStore
 from slardar.stores.tree import NotWrittenError, Write
 from slardar.testing.trees import MemoryServer, MemoryTree
@@ -653,6 +653,161 @@ def test_commit_of_another_that_comes_while_a_large_one_is_written(server: Memor
     assert len(node.held.upstreams) == 201
     assert (node.held.version, node.held) == (2, other.held)
     assert [one.version for one in result_of(node.store.history(None, 1))] == [2]
+
+
+def ends_after(version: int, node: Node) -> None:
+    """Let a node end once it has begun a large commit of this version."""
+
+    def look(writes: Sequence[Write]) -> None:
+        meta = node.tree.server.entries.get(META)
+        if meta is not None and json.loads(meta.value)["version"] == version:
+            raise StoreError("memory: killed")
+
+    node.tree.before_write = look
+
+
+def test_commit_of_another_that_comes_while_somebody_helps(server: MemoryServer) -> None:
+    """Who helps to write a large commit, and finds the next one there, does not know the next one:
+    nothing is committed on top of it, and no version is given twice."""
+    first, helper, third = Node(server), Node(server), Node(server)
+    ends_after(1, first)
+    ends_after(2, third)
+    with capturedLogs():
+        first.commit(*many(200))
+    helper.take()
+
+    def meet(writes: Sequence[Write]) -> None:
+        # The helper's write comes too late: the third node writes all that is left, and begins a
+        # commit of its own.
+        helper.tree.before_write = lambda writes: None
+        third.take()
+        third.commit(*many(200, 2), up("third"))
+
+    helper.tree.before_write = meet
+    with capturedLogs():
+        error_of(helper.ask(up("helper")), ConflictError)
+    assert json.loads(server.entries[META].value)["pending"]
+    assert helper.take().version == 2
+    helper.commit(up("helper"))
+    assert helper.held.version == 3
+    assert {"helper", "third"} < set(helper.held.upstreams)
+    found = result_of(SharedStore(MemoryTree(server), Clock()).open())
+    assert found.upstreams == helper.held.upstreams
+
+
+def test_commit_of_another_that_comes_while_ones_own_is_written(server: MemoryServer) -> None:
+    """What the caller has not been told of it cannot commit to."""
+    node, other = Node(server), Node(server)
+    number = 0
+
+    def meet(writes: Sequence[Write]) -> None:
+        nonlocal number
+        number += 1
+        if number == 4:
+            other.take()
+            ends_after(2, other)
+            other.commit(*many(200, 2), up("other"))
+
+    node.tree.before_write = meet
+    with capturedLogs():
+        node.commit(*many(200))
+    node.tree.before_write = lambda writes: None
+    assert json.loads(server.entries[META].value)["pending"]
+    assert node.held.version == 1
+    error_of(node.ask(up("node")), ConflictError)
+    assert node.take().version == 2
+    node.commit(up("node"))
+    assert node.held.version == 3
+    assert {"node", "other"} < set(node.held.upstreams)
+
+
+def test_commit_of_another_that_has_overwritten_one_whose_answer_is_lost(
+    server: MemoryServer,
+) -> None:
+    """The same holds if nothing of the own commit is left to tell when it was made."""
+    node, other = Node(server), Node(server)
+    node.tree.lost_answers = 1
+    node.tree.held = []
+    server.tells = False
+    answer = node.ask(up("a"))
+    node.tree.held.pop(0)()
+    server.tell()
+    other.take()
+    other.commit(up("a", 2))
+    server.remove(record_key(1))
+    node.tree.held.pop(0)()
+    result_of(answer)
+    node.tree.held = None
+    error_of(node.ask(up("b")), ConflictError)
+    assert node.take().upstreams == {"a": 2}
+
+
+class Writer:
+    """A node that commits again and again, one of many whose calls of the server come in any
+    order."""
+
+    def __init__(self, server: MemoryServer, number: int, chance: random.Random) -> None:
+        self.node = Node(server)
+        self.node.tree.held = []
+        self.number = number
+        self.chance = chance
+        self.made: dict[int, set[str]] = {}
+        self.turn = 0
+        self.answer: Deferred[Any] | None = None
+
+    def step(self) -> None:
+        """Do one of the things that could happen now."""
+        node = self.node
+        if self.chance.random() < 0.02:
+            # Somebody who is no slardar edits a key.
+            node.tree.server.put(f"upstreams/{self.chance.choice('abcdef')}0", '"edited"')
+        elif node.tree.held and self.chance.random() < 0.9:
+            node.tree.lost_answers = int(self.chance.random() < 0.05)
+            node.tree.held.pop(0)()
+        elif self.answer is None:
+            # What is told may come late, too.
+            if self.chance.random() < 0.7:
+                node.take()
+            self.turn += 1
+            count = self.chance.choice((1, 1, 3, 20))
+            names = {f"{self.chance.choice('abcdef')}{one}" for one in range(count)}
+            self.answer = node.ask(*(up(name, [self.number, self.turn]) for name in names))
+            self.answer.addCallbacks(self._made, self._failed, (names,))
+
+    def _made(self, revision: Any, names: set[str]) -> None:
+        self.answer = None
+        version = self.node.held.version
+        assert version not in self.made
+        self.made[version] = names
+
+    def _failed(self, failure: Any) -> None:
+        failure.trap(ConflictError, StoreError)
+        self.answer = None
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_each_version_is_one_commit(seed: int) -> None:
+    """However the calls of several nodes meet, and with answers that get lost: each version is made
+    by one node, in turn, and the history tells what it has changed."""
+    chance = random.Random(seed)
+    server = MemoryServer(max_writes=chance.choice((4, 8, 64)))
+    writers = [Writer(server, number, chance) for number in range(3)]
+    with capturedLogs():
+        for _ in range(600):
+            chance.choice(writers).step()
+        for writer in writers:
+            while writer.answer is not None:
+                writer.node.tree.lost_answers = 0
+                writer.node.tree.held.pop(0)()
+    made = {version: names for one in writers for version, names in one.made.items()}
+    assert sum(len(one.made) for one in writers) == len(made) > 5
+    assert sorted(made) == list(range(1, len(made) + 1))
+    last = Node(server)
+    assert last.held.version == len(made)
+    told: dict[int, set[str]] = {}
+    for one in result_of(last.store.history(None, 100_000)):
+        told.setdefault(one.version, set()).add(one.change.name)
+    assert told == made
 
 
 # The end.
