@@ -639,20 +639,20 @@ function core.load(name, code, sets)
         end
         local ok, err = rawpcall(chunk)
         if ok and step == CALM and not next(mine) then
-            -- The quick way to the end that is below.
+            -- The quick way to do what `ended` does.
             script = nobody
             own = false
-            local only = known_set
-            if only then
-                known_set = false
-                return only.number
+        else
+            local kind, message = ended(ok, err)
+            if kind then
+                taken()
+                return false, kind, message
             end
-            return taken()
         end
-        local kind, message = ended(ok, err)
-        if kind then
-            taken()
-            return false, kind, message
+        local only = known_set
+        if only then
+            known_set = false
+            return only.number
         end
         return taken()
     end

@@ -276,6 +276,17 @@ def test_numbers_are_known_once(engine: Any) -> None:
     assert late._learned == [(b"x-c", b"\r\nX-C: c")]
 
 
+@pytest.mark.parametrize("rest", ["", "made = 1", "ngx.exit(ngx.OK)", "pcall(error)"])
+def test_number_is_learned_once_whatever_the_end(engine: Any, rest: str) -> None:
+    """Also where the end of a call has more to do, Lua tells the number and not the header."""
+    script = engine.load("script.x", f"ngx.req.set_header('X-A', 'a') {rest}", {})
+    for _ in range(5):
+        asked = make_request()
+        script.on_request(asked)
+        assert pairs(asked) == [("X-A", "a")]
+    assert script._learned == [(b"x-a", b"\r\nX-A: a")]
+
+
 def test_number_in_a_full_head(engine: Any) -> None:
     """Where the head may have no room, the header is set at once, and is refused at its line."""
     script = engine.load("script.x", "ngx.req.set_header('X-A', 'a')", {})
