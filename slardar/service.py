@@ -119,8 +119,9 @@ def makeService(options: Options) -> SlardarService:
 
 def make_plane(reactor: Any, settings: Settings, publish: Publish = ignore) -> IPlane:
     """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
-    cores = len(os.sched_getaffinity(0))
-    count = cores if settings.workers == "auto" else settings.workers
+    count = settings.workers
+    if count == "auto":
+        count = len(os.sched_getaffinity(0))
     if count:
         # Imported here: a process that serves by itself needs none of it.
         from slardar.workers.parent import Workers

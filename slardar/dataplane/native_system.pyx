@@ -333,8 +333,8 @@ def end_side(sock, bint leaves):
         got = c_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
         if got == 0 or (got < 0 and error_number != EAGAIN):
             return True
-    if leaves and c_ioctl(fd, TIOCOUTQ, &unacknowledged) < 0:
-        unacknowledged = 1
+        if c_ioctl(fd, TIOCOUTQ, &unacknowledged) < 0:
+            unacknowledged = 1
     # Before the look for bytes: a peer that sends some after the look knows of our end.
     c_shutdown(fd, SHUT_WR)
     # No bytes are an error or the peer's end.

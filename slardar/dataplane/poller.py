@@ -410,8 +410,8 @@ class Poller:
         few requests are under way.  Both come by turns: a connection that a reply lets go of
         serves the next request.
 
-        ``_epoll`` tells whether servers have sent anything.  If it has more events than were taken,
-        this one may be among the rest, so the servers' epoll is asked in any case.
+        An event of ``_epoll`` tells that servers have sent something.  If ``_epoll`` has more
+        events than were taken, this event may be among the rest, so the servers' epoll is asked.
         """
         most = room = min(self.left, AT_ONCE)
         first, first_masks = _NONE

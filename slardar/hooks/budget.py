@@ -9,9 +9,9 @@ while a hook is loaded and the process is busy.  A call makes no system call.
 
 The handler looks at the frames that the tick has interrupted before it raises.  It never
 raises in :meth:`Budget.run` itself, so the exception cannot escape before, between or
-after calls.  It never raises while code runs that neither belongs to a hook nor is made
-for hooks (the handler of another signal, a finalizer, a logger).  This module must stay
-interpreted: compiled code has no frames to look at.
+after calls.  It raises in the code of hooks and of the modules that are listed below, and
+never in other code (the handler of another signal, a finalizer, a logger).  This module must
+stay interpreted: compiled code has no frames to look at.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _INTERRUPTIBLE: Final = frozenset(
     )
 )
 
-#: The same of slardar's own modules, by how their names begin.
+#: How the names of slardar's modules begin for which the same holds.
 _OURS: Final = (
     "slardar.hooks.budget",
     "slardar.hooks.errno",

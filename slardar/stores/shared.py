@@ -361,6 +361,7 @@ class SharedStore:
     def _check_race(self, values: Iterable[str]) -> None:
         """Raises LostRaceError if one of the keys, or ``Meta``, differs from the caller's state."""
         newest = self._look()
+        # After a lost answer, the index that is known for Meta may be that of another's commit.
         if newest.meta.commits != self._base.meta.commits:
             raise LostRaceError(f"{self._prefix}{META}: somebody else has committed")
         for key in (META, *values):
@@ -507,11 +508,9 @@ class SharedStore:
             meta = self._look().meta
             if name not in meta.commits:
                 raise
+            # If others have committed after it, this is the index of their Meta.  _check_race finds
+            # by the names of commits that the caller does not know theirs.
             index = self._newest.entries[META].index
-            if meta.commits[0] != name:
-                # Others have committed after it, so the index cannot be told from Meta.
-                known = (self._newest.entries.get(write.key) for write in writes[1:])
-                index = min((one.index for one in known if one is not None), default=index)
             values = [(write.key, write.value) for write in writes]
             self._ours = with_writes(self._ours, values, index)
 

@@ -634,21 +634,25 @@ def test_foreign_record_writes_no_other_keys(server: MemoryServer) -> None:
     assert "../x" not in server.entries
 
 
-def test_commit_of_another_that_comes_while_a_large_one_is_written(server: MemoryServer) -> None:
-    """It finishes the large one, and is not taken back by whoever began that."""
-    node, other = Node(server), Node(server)
-    number = 0
+def commits_before(number: int, node: Node, other: Node, *values: Value) -> None:
+    """Let another node commit once, just before a node's write of this number from now on."""
 
     def meet(writes: Sequence[Write]) -> None:
         nonlocal number
-        number += 1
-        if number == 4:
+        number -= 1
+        if not number:
+            node.tree.before_write = lambda writes: None
             other.take()
-            other.commit(up("other"))
+            other.commit(*values)
 
     node.tree.before_write = meet
+
+
+def test_commit_of_another_that_comes_while_a_large_one_is_written(server: MemoryServer) -> None:
+    """It finishes the large one, and is not taken back by whoever began that."""
+    node, other = Node(server), Node(server)
+    commits_before(4, node, other, up("other"))
     node.commit(*many(200))
-    node.tree.before_write = lambda writes: None
     assert node.take().upstreams == other.take().upstreams
     assert len(node.held.upstreams) == 201
     assert (node.held.version, node.held) == (2, other.held)
@@ -675,15 +679,9 @@ def test_commit_of_another_that_comes_while_somebody_helps(server: MemoryServer)
     with capturedLogs():
         first.commit(*many(200))
     helper.take()
-
-    def meet(writes: Sequence[Write]) -> None:
-        # The helper's write comes too late: the third node writes all that is left, and begins a
-        # commit of its own.
-        helper.tree.before_write = lambda writes: None
-        third.take()
-        third.commit(*many(200, 2), up("third"))
-
-    helper.tree.before_write = meet
+    # The helper's write comes too late: the third node writes all that is left, and begins a
+    # commit of its own.
+    commits_before(1, helper, third, *many(200, 2), up("third"))
     with capturedLogs():
         error_of(helper.ask(up("helper")), ConflictError)
     assert json.loads(server.entries[META].value)["pending"]
@@ -698,20 +696,10 @@ def test_commit_of_another_that_comes_while_somebody_helps(server: MemoryServer)
 def test_commit_of_another_that_comes_while_ones_own_is_written(server: MemoryServer) -> None:
     """What the caller has not been told of it cannot commit to."""
     node, other = Node(server), Node(server)
-    number = 0
-
-    def meet(writes: Sequence[Write]) -> None:
-        nonlocal number
-        number += 1
-        if number == 4:
-            other.take()
-            ends_after(2, other)
-            other.commit(*many(200, 2), up("other"))
-
-    node.tree.before_write = meet
+    ends_after(2, other)
+    commits_before(4, node, other, *many(200, 2), up("other"))
     with capturedLogs():
         node.commit(*many(200))
-    node.tree.before_write = lambda writes: None
     assert json.loads(server.entries[META].value)["pending"]
     assert node.held.version == 1
     error_of(node.ask(up("node")), ConflictError)
